@@ -1,0 +1,210 @@
+"""The bundle: what tenants may do, on which models, where; compiled by the hub, signed, and read by hub and agents alike.
+
+Invariants, each with a test of its words:
+- bytes are verified under the hub's key before they are parsed;
+- a serial never goes back;
+- a site's bundle names only the tenants that the site serves.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from sync.crypto import signing
+from sync.kit import errors
+from sync.kit.ids import AgentId, KeyId, ModelName, PrincipalId, Region, SiteId, TenantId
+from sync.wire import codec
+from sync.wire.codec import KIB, MIB
+from sync.wire.levels import Level, Zone
+from sync.wire.messages import Bool, Bytes, Int, Str, Closed
+
+MAX_BUNDLE = 32 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Closed):
+    """Where one level may run: zones in the tenant's order of preference; jurisdictions, none meaning any."""
+
+    level: Level
+    zones: tuple[Zone, ...]
+    jurisdictions: tuple[Str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(Closed):
+    """Narrows or denies what it matches. Each empty condition matches all; the filled ones must all hold."""
+
+    id: Str
+    why: Str
+    deny: Bool
+    at_least: Level
+    categories: tuple[Str, ...]
+    models: tuple[ModelName, ...]
+    roles: tuple[Str, ...]
+    zones: tuple[Zone, ...]
+    jurisdictions: tuple[Str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits(Closed):
+    """What a tenant may use: a minute is a sliding one (token bucket); 0 means none at all."""
+
+    requests_per_minute: Int
+    tokens_per_minute: Int
+    concurrent: Int
+    max_tokens_per_request: Int
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant(Closed):
+    """A customer organisation, or a unit of one."""
+
+    id: TenantId
+    name: Str
+    allowed_models: tuple[ModelName, ...]
+    floor: Level
+    limits: Limits
+    routes: tuple[Route, ...]
+    rules: tuple[Rule, ...]
+    jurisdictions: tuple[Str, ...]
+    industry: Str
+    compliance: tuple[Str, ...]
+    cache_ttl_s: Int
+    grace_s: Int
+    sites: tuple[SiteId, ...]
+
+    def route(self, level: Level) -> Route:
+        """The route of this level. Every compiled tenant has one a level."""
+        return self.routes[level]
+
+
+@dataclass(frozen=True, slots=True)
+class Key(Closed):
+    """An API key as its digest: nobody can make the key from it."""
+
+    id: KeyId
+    digest: Bytes
+    tenant: TenantId
+    principal: PrincipalId
+    roles: tuple[Str, ...]
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment(Closed):
+    """One way to serve a model: a folder of the agents' repositories, in these zones."""
+
+    folder: Str
+    zones: tuple[Zone, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Model(Closed):
+    """A name that apps ask for. `task`: generate, embed or classify."""
+
+    name: ModelName
+    task: Str
+    deployments: tuple[Deployment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Site(Closed):
+    """One installation in a region."""
+
+    id: SiteId
+    region: Region
+    jurisdiction: Str
+
+
+@dataclass(frozen=True, slots=True)
+class Agent(Closed):
+    """The hub's record of an agent: its zone and site come from here, never from what it claims."""
+
+    id: AgentId
+    site: SiteId
+    zone: Zone
+    signing_key: Bytes
+    sealing_key: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle(Closed):
+    """All that a decision needs. `issued` is seconds since 1970."""
+
+    KIND: ClassVar[str] = "bundle"
+    CAP: ClassVar[int] = MAX_BUNDLE
+    serial: Int
+    issued: float
+    tenants: tuple[Tenant, ...]
+    keys: tuple[Key, ...]
+    models: tuple[Model, ...]
+    sites: tuple[Site, ...]
+    agents: tuple[Agent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signed(Closed):
+    """A bundle's exact bytes and the hub's signature over them."""
+
+    KIND: ClassVar[str] = "signed_bundle"
+    CAP: ClassVar[int] = MAX_BUNDLE + 4 * KIB
+    bundle: Bytes
+    signature: Bytes
+
+
+class Snapshot:
+    """A bundle with its look-up tables, for the hot path."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.serial = bundle.serial
+        self.tenants = {tenant.id: tenant for tenant in bundle.tenants}
+        self.keys = {key.id: key for key in bundle.keys}
+        self.models = {model.name: model for model in bundle.models}
+        self.sites = {site.id: site for site in bundle.sites}
+        self.agents = {agent.id: agent for agent in bundle.agents}
+
+    @functools.cached_property
+    def regions(self) -> dict[Region, str]:
+        """The jurisdiction of each region that has a site."""
+        return {site.region: site.jurisdiction for site in self.bundle.sites}
+
+    def region_of(self, agent: Agent) -> Region:
+        return self.sites[agent.site].region
+
+
+EMPTY = Snapshot(Bundle(serial=0, issued=0.0, tenants=(), keys=(), models=(), sites=(), agents=()))
+
+
+def sign(bundle: Bundle, signer: signing.Signer) -> bytes:
+    """The signed frame of a bundle."""
+    data = codec.encode(bundle)
+    return codec.encode(Signed(data, signer.sign(signing.BUNDLE, data)))
+
+
+def open_signed(frame: bytes, hub: signing.PublicKey, *, newer_than: int) -> Snapshot:
+    """The snapshot in a signed frame. Raises Corrupt where it is forged, damaged, or not newer than the one in use."""
+    signed = codec.decode(frame, Signed)
+    signing.verify(hub, signing.BUNDLE, signed.bundle, signed.signature)
+    bundle = codec.decode(signed.bundle, Bundle)
+    if bundle.serial <= newer_than:
+        raise errors.Corrupt(
+            f"A bundle of serial {bundle.serial} came after {newer_than}: a serial never goes back.", code="stale_bundle"
+        )
+    return Snapshot(bundle)
+
+
+def for_site(bundle: Bundle, site: SiteId) -> Bundle:
+    """What one site needs to know: the tenants that it serves, their keys, and its own agents."""
+    tenants = tuple(t for t in bundle.tenants if not t.sites or site in t.sites)
+    served = {t.id for t in tenants}
+    used = {name for t in tenants for name in t.allowed_models}
+    return replace(
+        bundle,
+        tenants=tenants,
+        keys=tuple(k for k in bundle.keys if k.tenant in served),
+        models=tuple(m for m in bundle.models if m.name in used),
+        agents=tuple(a for a in bundle.agents if a.site == site),
+    )

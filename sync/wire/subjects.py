@@ -1,0 +1,48 @@
+"""The subjects of the wire. The last token is always the id of the one that is meant."""
+
+from __future__ import annotations
+
+from sync.kit.ids import AgentId, SiteId
+
+ROOT = "rf.v1"
+JOURNAL_STREAM = "RF_JOURNAL"
+JOURNAL_ALL = f"{ROOT}.journal.*"
+BEAT_ALL = f"{ROOT}.beat.*"
+BUNDLE_BUCKET = "rf_bundle"
+
+
+def run(agent: AgentId) -> str:
+    """One inference: a request with many replies."""
+    return f"{ROOT}.run.{agent}"
+
+
+def control(agent: AgentId) -> str:
+    """Cancel, and the probe whether the agent is there."""
+    return f"{ROOT}.ctl.{agent}"
+
+
+def beat(agent: AgentId) -> str:
+    return f"{ROOT}.beat.{agent}"
+
+
+def journal(agent: AgentId) -> str:
+    return f"{ROOT}.journal.{agent}"
+
+
+def receipt(agent: AgentId) -> str:
+    return f"{ROOT}.receipt.{agent}"
+
+
+def bundle(site: SiteId) -> str:
+    """The word that a new bundle lies in the bucket under the site's name."""
+    return f"{ROOT}.bundle.{site}"
+
+
+def inbox(owner: str) -> str:
+    """The prefix of a process's own reply subjects."""
+    return f"_INBOX.{owner}"
+
+
+def owner_of(subject: str) -> str:
+    """The last token of a subject: the id that it is about."""
+    return subject.rsplit(".", 1)[-1]
