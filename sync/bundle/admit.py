@@ -42,7 +42,5 @@ def admit(snapshot: Snapshot, me: AgentId, ticket: Ticket, *, now: float, contac
         raise TicketRefused(f"The ticket does not admit {agent.zone} in {region}.", code="outside_ticket")
     own = decide.decide(snapshot, tenant, decide.Facts(ticket.level), None)
     if agent.zone not in own.zones or region not in own.regions:
-        raise TicketRefused(
-            f"The policy does not admit {ticket.level.label} in {agent.zone}, {region}.", code="outside_policy"
-        )
+        raise TicketRefused(f"The policy does not admit {ticket.level.label} in {agent.zone}, {region}.", code="outside_policy")
     return agent

@@ -33,9 +33,7 @@ def model(snapshot: Snapshot, principal: Principal, name: str, task: str) -> Mod
             code="model_not_allowed",
         )
     if found.task != task:
-        raise errors.Refused(
-            f"The model '{found.name}' is for {found.task}, not for {task}.", code="model_task_mismatch"
-        )
+        raise errors.Refused(f"The model '{found.name}' is for {found.task}, not for {task}.", code="model_task_mismatch")
     return found
 
 

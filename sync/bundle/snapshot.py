@@ -18,7 +18,7 @@ from sync.kit.ids import AgentId, KeyId, ModelName, PrincipalId, Region, SiteId,
 from sync.wire import codec
 from sync.wire.codec import KIB, MIB
 from sync.wire.levels import Level, Zone
-from sync.wire.messages import Bool, Bytes, Int, Str, Closed
+from sync.wire.messages import Bool, Bytes, Closed, Int, Str
 
 MAX_BUNDLE = 32 * MIB
 
@@ -191,7 +191,8 @@ def open_signed(frame: bytes, hub: signing.PublicKey, *, newer_than: int) -> Sna
     bundle = codec.decode(signed.bundle, Bundle)
     if bundle.serial <= newer_than:
         raise errors.Corrupt(
-            f"A bundle of serial {bundle.serial} came after {newer_than}: a serial never goes back.", code="stale_bundle"
+            f"A bundle of serial {bundle.serial} came after {newer_than}: a serial never goes back.",
+            code="stale_bundle",
         )
     return Snapshot(bundle)
 

@@ -40,9 +40,7 @@ def load(path: Path) -> Keyring:
             at_rest=_of_32_bytes(base64.b64decode(fields["rest"], validate=True)),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise errors.Misconfigured(
-            f"The key file {path} is damaged: restore it from a backup.", code="key_file_damaged"
-        ) from error
+        raise errors.Misconfigured(f"The key file {path} is damaged: restore it from a backup.", code="key_file_damaged") from error
 
 
 def _fresh() -> bytes:

@@ -16,7 +16,6 @@ BUNDLE = "bundle"
 RECEIPT = "receipt"
 SESSION = "session"
 JOURNAL_HEAD = "journal-head"
-CHECKPOINT = "checkpoint"
 ADMISSION = "admission"
 
 
@@ -37,6 +36,10 @@ class Signer:
         """64 bytes over the purpose and the data."""
         return self._key.sign(_message(purpose, data))
 
+    def sign_note(self, text: bytes) -> bytes:
+        """64 bytes over a C2SP note's text alone, as that format lays down; the text's first line is its purpose."""
+        return self._key.sign(text)
+
 
 def new_seed() -> bytes:
     return Ed25519PrivateKey.generate().private_bytes_raw()
@@ -48,6 +51,14 @@ def verify(key: PublicKey, purpose: str, data: bytes, signature: bytes) -> None:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, _message(purpose, data))
     except (InvalidSignature, ValueError) as error:
         raise BadSignature(f"A signature as {purpose} does not verify.") from error
+
+
+def verify_note(key: PublicKey, text: bytes, signature: bytes) -> None:
+    """Returns where the signature over a note's text is right. Raises BadSignature."""
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, text)
+    except (InvalidSignature, ValueError) as error:
+        raise BadSignature("A note's signature does not verify.") from error
 
 
 def _message(purpose: str, data: bytes) -> bytes:

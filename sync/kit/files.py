@@ -53,19 +53,14 @@ def read_private(path: Path) -> bytes:
     """The bytes of a secret file. Raises Misconfigured where others may read it, or it is not there."""
     try:
         if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise errors.Misconfigured(
-                f"Others can read the secret file {path}: run chmod 600 {path}.", code="secret_file_open"
-            )
+            raise errors.Misconfigured(f"Others can read the secret file {path}: run chmod 600 {path}.", code="secret_file_open")
         return path.read_bytes()
     except OSError as error:
-        raise errors.Misconfigured(
-            f"The file {path} cannot be read ({error.strerror}).", code="file_unreadable"
-        ) from error
+        raise errors.Misconfigured(f"The file {path} cannot be read ({error.strerror}).", code="file_unreadable") from error
 
 
 def not_writable(path: Path, error: OSError) -> errors.Misconfigured:
     return errors.Misconfigured(
-        f"{path} cannot be written ({error.strerror}): check its permissions and the space on its disk, "
-        "or name another folder.",
+        f"{path} cannot be written ({error.strerror}): check its permissions and the space on its disk, or name another folder.",
         code="not_writable",
     )

@@ -10,7 +10,7 @@ Invariants, each with a test of its words:
 from __future__ import annotations
 
 import functools
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import msgpack
 import pydantic
@@ -31,8 +31,8 @@ class BadFrame(errors.Corrupt):
 class Message(Protocol):
     """A frozen dataclass with the name of its kind and the most bytes that a frame of it may have."""
 
-    KIND: str
-    CAP: int
+    KIND: ClassVar[str]
+    CAP: ClassVar[int]
 
 
 M = TypeVar("M", bound=Message)
@@ -55,7 +55,7 @@ def decode(data: bytes, *kinds: type[M]) -> M:
         case (int() as version, _, _) if version != VERSION:
             raise BadFrame(f"A frame of version {version} came; this side speaks version {VERSION}.")
         case (int(), str() as name, dict() as body):
-            found = next((kind for kind in kinds if kind.KIND == name), None)
+            found = next((kind for kind in kinds if name == kind.KIND), None)
         case _:
             raise BadFrame("A frame is not an array of version, kind and body.")
     if found is None:

@@ -7,7 +7,18 @@ from typing import Annotated, ClassVar
 
 import pydantic
 
-from sync.kit.ids import AgentId, DecisionId, Epoch, ModelName, PrincipalId, Region, RequestId, SessionId, SiteId, TenantId
+from sync.kit.ids import (
+    AgentId,
+    DecisionId,
+    Epoch,
+    ModelName,
+    PrincipalId,
+    Region,
+    RequestId,
+    SessionId,
+    SiteId,
+    TenantId,
+)
 from sync.wire.codec import KIB, MIB
 from sync.wire.levels import CacheScope, Level, Zone
 

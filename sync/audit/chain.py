@@ -1,0 +1,143 @@
+"""The hash chain of one author's records.
+
+An entry is the exact msgpack bytes that are stored and sent; nothing is canonicalised again. Its hash, SHA-256(0x00 ‖ entry),
+is both the link of the chain and the leaf of the Merkle tree (RFC 6962). A signed head vouches for everything before it.
+
+Invariants, each with a test of its words:
+- a changed, removed, reordered or inserted entry is found, and named by its number;
+- the last entry is covered too, by the signed head;
+- an entry of another author or epoch does not pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sync.crypto import digest, signing
+from sync.kit import errors
+from sync.kit.ids import AgentId, Epoch, TenantId
+from sync.wire import codec
+
+VERSION = 1
+GENESIS = bytes(digest.SIZE)
+MAX_ENTRY = 60_000
+"""Bytes; tiles hold entries of at most 65,535 (C2SP tlog-tiles)."""
+
+
+class Broken(errors.Corrupt):
+    """The chain does not hold at one entry, which the sentence names."""
+
+    code = "chain_broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record as read back from its bytes."""
+
+    tenant: TenantId
+    author: AgentId
+    epoch: Epoch
+    sequence: int
+    wall: float
+    monotonic: float
+    kind: str
+    previous: bytes
+    hub_seen: bytes
+    fields: dict[str, object]
+
+
+def encode(entry: Entry) -> bytes:
+    """The bytes of an entry, which are hashed, signed, stored and sent as they are."""
+    data = codec.pack(
+        (
+            VERSION, entry.tenant, entry.author, entry.epoch, entry.sequence, entry.wall, entry.monotonic,
+            entry.kind, entry.previous, entry.hub_seen, entry.fields,
+        )
+    )  # fmt: skip
+    if len(data) > MAX_ENTRY:
+        raise errors.Refused(f"An audit record of {len(data)} bytes is over {MAX_ENTRY}.", code="record_too_large")
+    return data
+
+
+def decode(data: bytes) -> Entry:
+    """The entry in these bytes. Raises Corrupt."""
+    if len(data) > MAX_ENTRY:
+        raise errors.Corrupt(f"An audit record of {len(data)} bytes is over {MAX_ENTRY}.")
+    match codec.unpack(data):
+        case (
+            int(version), str(tenant), str(author), str(epoch), int(sequence), float(wall), float(monotonic),
+            str(kind), bytes(previous), bytes(hub_seen), dict(fields),
+        ) if version == VERSION:  # fmt: skip
+            return Entry(
+                TenantId(tenant),
+                AgentId(author),
+                Epoch(epoch),
+                sequence,
+                wall,
+                monotonic,
+                kind,
+                previous,
+                hub_seen,
+                fields,
+            )
+    raise errors.Corrupt("Bytes that are no audit record came.", code="bad_record")
+
+
+def link(entry: bytes) -> bytes:
+    """The hash of an entry's bytes: the next one's `previous`, and the leaf in the tree."""
+    return digest.sha256(b"\x00" + entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a chain: the number of the next entry, and the hash of the last one."""
+
+    author: AgentId
+    epoch: Epoch
+    next: int
+    head: bytes
+
+
+def start(author: AgentId, epoch: Epoch) -> Position:
+    return Position(author, epoch, 0, GENESIS)
+
+
+def follow(position: Position, entries: Iterable[bytes]) -> Position:
+    """The position after these entries, each checked to be the next one. Raises Broken, naming the first that is not."""
+    number, head = position.next, position.head
+    for data in entries:
+        name = f"record {number} of {position.author}, epoch {position.epoch}"
+        try:
+            entry = decode(data)
+        except errors.Corrupt as error:
+            raise Broken(f"{name} is not readable: {error}", sequence=number) from error
+        if (entry.author, entry.epoch) != (position.author, position.epoch):
+            raise Broken(f"{name} is signed out to {entry.author}, epoch {entry.epoch}.", sequence=number)
+        if entry.sequence != number:
+            raise Broken(f"{name} is missing: number {entry.sequence} stands in its place.", sequence=number)
+        if entry.previous != head:
+            raise Broken(f"{name} does not follow from the one before: one of the two was changed.", sequence=number)
+        number, head = number + 1, link(data)
+    return Position(position.author, position.epoch, number, head)
+
+
+def sign_head(position: Position, signer: signing.Signer) -> bytes:
+    """The author's signature over where its chain stands."""
+    return signer.sign(signing.JOURNAL_HEAD, _head_bytes(position))
+
+
+def verify_head(position: Position, key: signing.PublicKey, signature: bytes) -> None:
+    """Returns where the author signed this very head. Raises Broken."""
+    try:
+        signing.verify(key, signing.JOURNAL_HEAD, _head_bytes(position), signature)
+    except signing.BadSignature as error:
+        number = position.next - 1
+        raise Broken(
+            f"record {number} of {position.author}, epoch {position.epoch} is not what its author signed.",
+            sequence=number,
+        ) from error
+
+
+def _head_bytes(position: Position) -> bytes:
+    return codec.pack((position.author, position.epoch, position.next, position.head))

@@ -1,0 +1,276 @@
+"""The bus over NATS and JetStream. The door to nats-py.
+
+What nats-py does by default and we do not want (each was measured): it gives up after 60 tries, notices a dead line after minutes,
+and buffers publishes while disconnected. One wildcard subscription carries all replies of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import nats
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import api
+from nats.js import errors as js_errors
+from nats.js.client import JetStreamContext
+
+from sync.bus import replies as waiting
+from sync.bus.port import BusUnavailable, Conflict, Handler, Incoming, NobodyThere, StreamFull
+from sync.kit import errors, logs
+from sync.wire import subjects
+
+log = logs.get("bus")
+PING_S = 10
+RECONNECT_S = 0.5
+APPEND_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 3.0
+FETCH_S = 2.0
+ACK_WAIT_S = 30.0
+MAX_DELIVERY_BYTES = 128 * 1024 * 1024
+_WRONG_LAST_SEQUENCE = 10071
+_STREAM_FULL = (10077, 10047)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Where the broker is, and as whom to log in."""
+
+    url: str
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Login({self.url}, {self.user})"
+
+
+class NatsBus:
+    """One process's line to a NATS server. `owner` names its reply subjects: `_INBOX.<owner>.…`."""
+
+    def __init__(self, login: Login, owner: str, *, on_change: Callable[[bool], None] = lambda _: None) -> None:
+        self._login = login
+        self._inbox = subjects.inbox(owner)
+        self._on_change = on_change
+        self._client = Client()
+        self._conversations: dict[str, waiting.Replies] = {}
+        self._tokens = itertools.count()
+        self._closing = False
+        self.slow_consumers = 0
+
+    @property
+    def connected(self) -> bool:
+        return bool(self._client.is_connected)
+
+    async def connect(self) -> None:
+        """Tries until the broker is there. Raises Misconfigured where it refuses the login."""
+        options: dict[str, Any] = {
+            "servers": [self._login.url],
+            "user": self._login.user,
+            "password": self._login.password,
+            "name": self._login.user,
+            "inbox_prefix": self._inbox,
+            "allow_reconnect": True,
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": RECONNECT_S,
+            "connect_timeout": 5,
+            "ping_interval": PING_S,
+            "max_outstanding_pings": 2,
+            "error_cb": self._on_error,
+            "disconnected_cb": self._on_disconnect,
+            "reconnected_cb": self._on_connect,
+        }
+        try:
+            await self._client.connect(**options)
+        except (nats.errors.Error, OSError) as error:
+            if "authorization" in str(error).lower():
+                raise errors.Misconfigured(
+                    f"The broker at {self._login.url} refused the user '{self._login.user}'.",
+                    code="broker_login_refused",
+                ) from error
+            raise BusUnavailable(f"The broker at {self._login.url} is not reachable ({type(error).__name__}).") from error
+        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
+        await self._client.flush(5)
+        self._jetstream: JetStreamContext = self._client.jetstream(timeout=APPEND_TIMEOUT_S)
+        self._on_change(True)
+
+    async def publish(self, subject: str, data: bytes) -> None:
+        self._check()
+        with _wrapped(subject):
+            await self._client.publish(subject, data)
+
+    async def subscribe(self, subject: str, handler: Handler) -> None:
+        client = self._client
+
+        async def on_message(message: Msg) -> None:
+            async def respond(data: bytes) -> None:
+                self._check()
+                with _wrapped("a reply"):
+                    await client.publish(message.reply, data)
+
+            await handler(Incoming(message.subject, message.data, respond))
+
+        with _wrapped(subject):
+            await client.subscribe(subject, cb=on_message, pending_bytes_limit=MAX_DELIVERY_BYTES)
+            await client.flush(5)
+
+    async def request(self, subject: str, data: bytes, *, timeout_s: float) -> bytes:
+        async with self.converse(subject, data) as replies:
+            try:
+                return await asyncio.wait_for(anext(replies), timeout_s)
+            except TimeoutError as error:
+                raise BusUnavailable(f"No reply on {subject} within {timeout_s} s.") from error
+
+    @asynccontextmanager
+    async def converse(self, subject: str, data: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
+        self._check()
+        token = f"{next(self._tokens):x}"
+        replies = self._conversations[token] = waiting.new()
+        try:
+            with _wrapped(subject):
+                await self._client.publish(subject, data, reply=f"{self._inbox}.{token}")
+            yield waiting.drain(replies)
+        finally:
+            del self._conversations[token]
+
+    async def append(self, subject: str, data: bytes, *, expected_last: int) -> int:
+        self._check()
+        headers = {api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(expected_last)}
+        with _wrapped(subject):
+            ack = await self._jetstream.publish(subject, data, timeout=APPEND_TIMEOUT_S, headers=headers)
+            return int(ack.seq)
+
+    async def last(self, subject: str) -> tuple[int, bytes]:
+        self._check()
+        try:
+            with _wrapped(subject):
+                message = await self._jetstream.get_last_msg(subjects.JOURNAL_STREAM, subject, direct=True)
+        except _NotFoundError:
+            return 0, b""
+        return int(message.seq or 0), message.data or b""
+
+    async def consume(self, subject: str, durable: str, take: Callable[[bytes], Awaitable[None]]) -> None:
+        subscription = await self._jetstream.pull_subscribe(
+            subject,
+            durable=durable,
+            stream=subjects.JOURNAL_STREAM,
+            config=api.ConsumerConfig(ack_policy=api.AckPolicy.EXPLICIT, ack_wait=ACK_WAIT_S, max_ack_pending=64),
+        )
+        while True:
+            try:
+                messages = await subscription.fetch(16, timeout=FETCH_S)
+            except (TimeoutError, nats.errors.TimeoutError):
+                continue
+            except (nats.errors.Error, js_errors.Error) as error:
+                log.warning("consume_interrupted", subject=subject, error=type(error).__name__)
+                await asyncio.sleep(RECONNECT_S)
+                continue
+            for message in messages:
+                await take(message.data)
+                await message.ack()
+
+    async def put(self, bucket: str, key: str, data: bytes) -> None:
+        self._check()
+        with _wrapped(key):
+            await self._jetstream.publish(f"$KV.{bucket}.{key}", data, timeout=APPEND_TIMEOUT_S)
+
+    async def get(self, bucket: str, key: str) -> bytes | None:
+        self._check()
+        try:
+            with _wrapped(key):
+                message = await self._jetstream.get_last_msg(f"KV_{bucket}", f"$KV.{bucket}.{key}", direct=True)
+        except _NotFoundError:
+            return None
+        return bytes(message.data) if message.data is not None else None
+
+    async def provision(self, *, journal_max_bytes: int, journal_max_age_s: float, replicas: int = 1) -> None:
+        """Makes the streams that agents and hubs share, or brings them up to date. Only a hub may."""
+        journal = api.StreamConfig(
+            name=subjects.JOURNAL_STREAM,
+            subjects=[subjects.JOURNAL_ALL],
+            storage=api.StorageType.FILE,
+            discard=api.DiscardPolicy.NEW,
+            max_bytes=journal_max_bytes,
+            max_age=journal_max_age_s,
+            num_replicas=replicas,
+            allow_direct=True,
+            deny_delete=True,
+        )
+        bundles = api.StreamConfig(
+            name=f"KV_{subjects.BUNDLE_BUCKET}",
+            subjects=[f"$KV.{subjects.BUNDLE_BUCKET}.>"],
+            storage=api.StorageType.FILE,
+            max_msgs_per_subject=1,
+            num_replicas=replicas,
+            allow_direct=True,
+            allow_rollup_hdrs=True,
+            deny_delete=True,
+        )
+        for config in (journal, bundles):
+            with _wrapped(config.name or ""):
+                try:
+                    await self._jetstream.stream_info(config.name or "")
+                except js_errors.NotFoundError:
+                    await self._jetstream.add_stream(config)
+
+    async def close(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self._client.close(), CLOSE_TIMEOUT_S)
+
+    def _check(self) -> None:
+        if not self.connected:
+            raise BusUnavailable("The line to the broker is down.")
+
+    async def _on_reply(self, message: Msg) -> None:
+        replies = self._conversations.get(subjects.owner_of(message.subject))
+        if replies is None:
+            return
+        if message.headers and message.headers.get(api.Header.STATUS.value) == "503":
+            waiting.offer(replies, NobodyThere("Nobody listens there."))
+        else:
+            waiting.offer(replies, message.data)
+
+    async def _on_error(self, error: Exception) -> None:
+        if isinstance(error, nats.errors.SlowConsumerError):
+            self.slow_consumers += 1
+        if not self._closing:
+            log.warning("bus_error", error=type(error).__name__, detail=str(error)[:200])
+
+    async def _on_disconnect(self) -> None:
+        if not self._closing:
+            log.warning("bus_disconnected", url=self._login.url)
+            self._on_change(False)
+
+    async def _on_connect(self) -> None:
+        log.info("bus_reconnected", url=self._login.url)
+        self._on_change(True)
+
+
+class _NotFoundError(errors.Refused):
+    """No such message."""
+
+
+@contextlib.contextmanager
+def _wrapped(what: str) -> Iterator[None]:
+    """nats-py's errors as the port's own."""
+    try:
+        yield
+    except js_errors.NotFoundError as error:
+        raise _NotFoundError(what) from error
+    except js_errors.APIError as error:
+        if error.err_code == _WRONG_LAST_SEQUENCE:
+            raise Conflict(f"The last message on {what} is another one.") from error
+        if error.err_code in _STREAM_FULL:
+            raise StreamFull(f"The stream of {what} is full.", retry_after_s=5) from error
+        raise BusUnavailable(f"The broker refused {what}: {error.description}.") from error
+    except (nats.errors.Error, js_errors.Error, TimeoutError, OSError) as error:
+        raise BusUnavailable(f"The broker did not answer for {what} ({type(error).__name__}).") from error
