@@ -59,10 +59,23 @@ def rows(tok: PreTrainedTokenizerFast, rng: random.Random) -> list[tuple[list[in
         for phrasing in pair.phrasings:
             for _ in range(times):
                 question = f"{START}user\n{dataset.vary(phrasing, rng)}{END}\n{START}assistant\n"
-                found.append((tok.encode(question, add_special_tokens=False), answer))
+                found.append((blurred(tok.encode(question, add_special_tokens=False), len(tok), rng), answer))
     rng.shuffle(found)
     found.sort(key=lambda r: (len(r[0]) + len(r[1])) // 12)
     return found
+
+
+def blurred(ids: list[int], vocabulary: int, rng: random.Random) -> list[int]:
+    """The question with some of its tokens lost or replaced, so that no single word decides the answer."""
+    kept = []
+    for place, i in enumerate(ids):
+        chance = rng.random()
+        if 3 <= place < len(ids) - 5 and chance < 0.10:
+            if chance < 0.05:
+                kept.append(rng.randrange(3, vocabulary))
+            continue
+        kept.append(i)
+    return kept
 
 
 def batches(found, size, rng):
@@ -135,8 +148,8 @@ def main() -> None:
             if done >= 1.0:
                 break
         epoch += 1
-        right, honest, _ = score(model, tok) if epoch % 4 == 0 else (0, 0, [])
-        print(f"epoch {epoch} step {step} {spent:.0f} s loss {total / count:.4f} exam {right}/60 honest {honest}/10", flush=True)
+        right, honest, wrong = score(model, tok) if epoch % 6 == 0 else (0, 0, [])
+        print(f"epoch {epoch} step {step} {spent:.0f} s loss {total / count:.4f} exam {right}/60 honest {honest}/10", *wrong, sep="\n  ", flush=True)
     right, honest, wrong = score(model, tok)
     print(f"exam {right}/60, honest {honest}/10", *wrong, sep="\n", flush=True)
     model.save_pretrained(args.out, safe_serialization=True)

@@ -46,14 +46,14 @@ class MemoryBus:
         self._exchange.handlers.append((subject, self, handler))
 
     async def request(self, subject: str, data: bytes, *, timeout_s: float) -> bytes:
-        async with self.converse(subject, data) as replies:
-            try:
-                return await asyncio.wait_for(anext(replies), timeout_s)
-            except TimeoutError as error:
-                raise BusUnavailable(f"No reply on {subject} within {timeout_s} s.") from error
+        async with self.converse(subject, data) as conversation:
+            reply = await conversation.next(timeout_s)
+            if reply is None:
+                raise BusUnavailable(f"No reply on {subject} within {timeout_s} s.")
+            return reply
 
     @asynccontextmanager
-    async def converse(self, subject: str, data: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def converse(self, subject: str, data: bytes) -> AsyncIterator[waiting.Conversation]:
         self._check()
         replies = waiting.new()
 
@@ -62,7 +62,7 @@ class MemoryBus:
 
         if not await self._exchange.deliver(subject, data, respond):
             replies.put_nowait(NobodyThere(f"Nobody listens on {subject}."))
-        yield waiting.drain(replies)
+        yield waiting.Conversation(replies)
 
     async def append(self, subject: str, data: bytes, *, expected_last: int) -> int:
         self._check()

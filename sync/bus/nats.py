@@ -121,21 +121,21 @@ class NatsBus:
             await client.flush(5)
 
     async def request(self, subject: str, data: bytes, *, timeout_s: float) -> bytes:
-        async with self.converse(subject, data) as replies:
-            try:
-                return await asyncio.wait_for(anext(replies), timeout_s)
-            except TimeoutError as error:
-                raise BusUnavailable(f"No reply on {subject} within {timeout_s} s.") from error
+        async with self.converse(subject, data) as conversation:
+            reply = await conversation.next(timeout_s)
+            if reply is None:
+                raise BusUnavailable(f"No reply on {subject} within {timeout_s} s.")
+            return reply
 
     @asynccontextmanager
-    async def converse(self, subject: str, data: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def converse(self, subject: str, data: bytes) -> AsyncIterator[waiting.Conversation]:
         self._check()
         token = f"{next(self._tokens):x}"
         replies = self._conversations[token] = waiting.new()
         try:
             with _wrapped(subject):
                 await self._client.publish(subject, data, reply=f"{self._inbox}.{token}")
-            yield waiting.drain(replies)
+            yield waiting.Conversation(replies)
         finally:
             del self._conversations[token]
 

@@ -5,7 +5,7 @@ Only `append` is durable. `publish` may be lost, and so may a request: callers a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -59,6 +59,14 @@ Handler = Callable[[Incoming], Awaitable[None]]
 """Called one at a time for each subscription: it only starts work, and never waits for it."""
 
 
+class Conversation(Protocol):
+    """The replies to one frame."""
+
+    async def next(self, timeout_s: float) -> bytes | None:
+        """The next reply, or None where none came in time. Raises NobodyThere or Overrun."""
+        ...
+
+
 class Bus(Protocol):
     """One process's line to the others."""
 
@@ -77,8 +85,8 @@ class Bus(Protocol):
         """The first reply. Raises NobodyThere or BusUnavailable."""
         ...
 
-    def converse(self, subject: str, data: bytes) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """All replies, in order, until the caller leaves. Iterating raises NobodyThere or Overrun."""
+    def converse(self, subject: str, data: bytes) -> AbstractAsyncContextManager[Conversation]:
+        """All replies, in order, until the caller leaves."""
         ...
 
     async def append(self, subject: str, data: bytes, *, expected_last: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 from sync.bus.port import CONVERSATION_LIMIT, Overrun
 
@@ -24,10 +23,22 @@ def offer(replies: Replies, reply: bytes | Exception) -> None:
         replies.put_nowait(Overrun("The reader of a stream was too slow."))
 
 
-async def drain(replies: Replies) -> AsyncIterator[bytes]:
-    """The replies of a queue as they come; an error in it is raised."""
-    while True:
-        reply = await replies.get()
+class Conversation:
+    """The reader's end of one conversation."""
+
+    def __init__(self, replies: Replies) -> None:
+        self._replies = replies
+
+    async def next(self, timeout_s: float) -> bytes | None:
+        """The next reply, or None where none came in time. Raises NobodyThere or Overrun."""
+        try:
+            reply = self._replies.get_nowait()
+        except asyncio.QueueEmpty:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    reply = await self._replies.get()
+            except TimeoutError:
+                return None
         if isinstance(reply, Exception):
             raise reply
-        yield reply
+        return reply

@@ -1,0 +1,1 @@
+"""API keys: who gets one, and how it is taken back."""

@@ -1,0 +1,1 @@
+"""The agents: how one is admitted, and which are there now."""

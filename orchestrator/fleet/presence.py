@@ -1,0 +1,66 @@
+"""Which agents are there now, from their heartbeats. In memory: a hub that restarts knows again after a second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sync.bundle.snapshot import Snapshot
+from sync.kit.ids import AgentId
+from sync.wire.messages import Beat
+
+SILENT_S = 3.5
+"""Seconds without a heartbeat after which an agent gets no new work. Beats come each second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An agent's last heartbeat and when it came (monotonic seconds), and what this hub has at work there."""
+
+    beat: Beat
+    at: float
+    mine: int = 0
+
+    @property
+    def load(self) -> float:
+        """Work per place: 1 is full. The beat is up to a second old, so this hub's own work is counted fresh."""
+        return max(self.beat.running + self.beat.queued, self.mine) / max(1, self.beat.capacity)
+
+
+class Presence:
+    """The agents that were heard, and whether they still are."""
+
+    def __init__(self) -> None:
+        self._seen: dict[AgentId, Seen] = {}
+
+    def heard(self, beat: Beat, now: float) -> None:
+        known = self._seen.get(beat.agent)
+        self._seen[beat.agent] = Seen(beat, now, known.mine if known else 0)
+
+    def gone(self, agent: AgentId) -> None:
+        """Nobody listens for this agent: it gets no work until it is heard again."""
+        known = self._seen.get(agent)
+        if known:
+            self._seen[agent] = replace(known, at=float("-inf"))
+
+    def here(self, now: float, snapshot: Snapshot) -> dict[AgentId, Seen]:
+        """The agents that are up and in the bundle."""
+        since = now - SILENT_S
+        return {agent: seen for agent, seen in self._seen.items() if seen.at >= since and agent in snapshot.agents}
+
+    def last_heard(self, agent: AgentId) -> float | None:
+        known = self._seen.get(agent)
+        return known.at if known else None
+
+    def seen(self, agent: AgentId) -> Seen | None:
+        return self._seen.get(agent)
+
+    def began(self, agent: AgentId) -> None:
+        self._count(agent, 1)
+
+    def ended(self, agent: AgentId) -> None:
+        self._count(agent, -1)
+
+    def _count(self, agent: AgentId, by: int) -> None:
+        known = self._seen.get(agent)
+        if known:
+            self._seen[agent] = replace(known, mine=max(0, known.mine + by))
