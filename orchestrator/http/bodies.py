@@ -1,0 +1,187 @@
+"""The bodies that clients send, checked. OpenAI's fields; those that would change the answer and are not supported are refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import pydantic
+from aiohttp import web
+
+from orchestrator.dispatch.ask import Ask
+from orchestrator.http import errors
+from sync.kit import ids
+from sync.kit.ids import RequestId
+from sync.wire.levels import Level
+
+MAX_BODY = 4 * 1024 * 1024
+MAX_MESSAGES = 4096
+MAX_INPUTS = 2048
+B = TypeVar("B", bound=pydantic.BaseModel)
+
+
+class _Body(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="ignore", frozen=True)
+
+
+class TextPart(_Body):
+    """A part of a message. Only text is taken."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(_Body):
+    """One message of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class StreamOptions(_Body):
+    include_usage: bool = False
+
+
+class ChatBody(_Body):
+    """POST /v1/chat/completions."""
+
+    model: str
+    messages: Annotated[list[Message], pydantic.Field(min_length=1, max_length=MAX_MESSAGES)]
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    max_tokens: int | None = pydantic.Field(None, ge=1)
+    max_completion_tokens: int | None = pydantic.Field(None, ge=1)
+    temperature: float | None = pydantic.Field(None, ge=0, le=2)
+    top_p: float | None = pydantic.Field(None, gt=0, le=1)
+    seed: int | None = pydantic.Field(None, ge=-(2**63), lt=2**63)
+    stop: str | Annotated[list[str], pydantic.Field(max_length=16)] | None = None
+    n: Literal[1] | None = 1
+    tools: None = None
+    functions: None = None
+    response_format: dict[str, Any] | None = None
+
+    @pydantic.field_validator("response_format")
+    @classmethod
+    def _plain_text(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value not in (None, {"type": "text"}):
+            raise ValueError("only {'type': 'text'} is supported")
+        return value
+
+    def ask(self, request: web.Request, cap: int) -> Ask:
+        """The request for the pipeline. `cap`: the tenant's most tokens an answer."""
+        wanted = self.max_completion_tokens or self.max_tokens
+        if wanted is not None and wanted > cap:
+            raise errors.BadRequest(
+                f"max_tokens is {wanted}, and this tenant's requests may have at most {cap}.",
+                param="max_tokens", code="max_tokens_exceeded",
+            )  # fmt: skip
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        payload: dict[str, object] = {
+            "messages": [{"role": m.role, "content": m.text} for m in self.messages],
+            "max_tokens": wanted or cap,
+            "temperature": 1.0 if self.temperature is None else self.temperature,
+            "top_p": 1.0 if self.top_p is None else self.top_p,
+            "seed": self.seed,
+            "stop": stop,
+        }
+        texts = tuple(m.text for m in self.messages)
+        return _ask(request, "generate", self.model, texts, payload, stream=self.stream, max_tokens=wanted)
+
+
+class EmbeddingsBody(_Body):
+    """POST /v1/embeddings."""
+
+    model: str
+    input: str | Annotated[list[str], pydantic.Field(min_length=1, max_length=MAX_INPUTS)]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = pydantic.Field(None, ge=1, le=65_536)
+
+    def ask(self, request: web.Request, _cap: int) -> Ask:
+        texts = (self.input,) if isinstance(self.input, str) else tuple(self.input)
+        if any(not text for text in texts):
+            raise errors.BadRequest("input: a text is empty.", param="input")
+        return _ask(request, "embed", self.model, texts, {"input": texts, "dimensions": self.dimensions})
+
+
+class ClassifyBody(_Body):
+    """POST /v1/classify. With a `model`, that model's labels come too."""
+
+    input: str | Annotated[list[str], pydantic.Field(min_length=1, max_length=MAX_INPUTS)]
+    model: str | None = None
+
+    def ask(self, request: web.Request, _cap: int) -> Ask:
+        texts = (self.input,) if isinstance(self.input, str) else tuple(self.input)
+        return _ask(request, "classify", self.model, texts, {"input": texts})
+
+
+class DecisionBody(_Body):
+    """POST /v1/decisions: a chat or an embeddings body, the model left out or not."""
+
+    model: str | None = None
+    messages: Annotated[list[Message], pydantic.Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
+    input: str | Annotated[list[str], pydantic.Field(min_length=1, max_length=MAX_INPUTS)] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _one_of_both(self) -> DecisionBody:
+        if (self.messages is None) == (self.input is None):
+            raise ValueError("give either messages or input")
+        return self
+
+    def ask(self, request: web.Request, _cap: int) -> Ask:
+        if self.messages is not None:
+            return _ask(request, "generate", self.model, tuple(m.text for m in self.messages), {})
+        texts = (self.input,) if isinstance(self.input, str) else tuple(self.input or ())
+        return _ask(request, "embed", self.model, texts, {})
+
+
+async def read(request: web.Request, kind: type[B]) -> B:
+    """The checked body. Raises BadRequest with one sentence for the first mistake, or TooLarge."""
+    if (request.content_length or 0) > MAX_BODY:
+        raise errors.TooLarge(f"The body has {request.content_length} bytes; at most {MAX_BODY} are taken.")
+    raw = await request.read()
+    try:
+        return kind.model_validate_json(raw)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "json_invalid":
+            raise errors.BadRequest(
+                f"The body is not JSON: {message.removeprefix('Invalid JSON: ')}.", code="invalid_json"
+            ) from error
+        raise errors.BadRequest(f"{where or 'The body'}: {message}.", param=where or None) from error
+
+
+def _ask(
+    request: web.Request, task: str, model: str | None, texts: tuple[str, ...], payload: dict[str, object],
+    *, stream: bool = False, max_tokens: int | None = None,
+) -> Ask:  # fmt: skip
+    return Ask(
+        request=RequestId(request["request_id"]),
+        task=task,
+        model=model,
+        texts=texts,
+        payload=payload,
+        stream=stream,
+        max_tokens=max_tokens,
+        declared=_declared(request),
+        no_store="no-store" in request.headers.get("cache-control", "").lower(),
+    )
+
+
+def _declared(request: web.Request) -> Level:
+    """The level that the app declares; it can only raise. Raises BadRequest where it is none."""
+    word = request.headers.get("x-ringfence-level")
+    if word is None:
+        return Level.PUBLIC
+    try:
+        return Level.of(word)
+    except ValueError as error:
+        raise errors.BadRequest(f"x-ringfence-level: {error}.", param="x-ringfence-level", code="invalid_level") from error
+
+
+def new_request_id() -> str:
+    return ids.request_id()

@@ -1,0 +1,72 @@
+"""The server: routes, the one middleware, and its orderly stop. The door to aiohttp's server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from orchestrator.http import bodies, errors, inference
+from sync.kit import errors as kit_errors
+from sync.kit import logs
+
+log = logs.get("http")
+KEEP_ALIVE_S = 75.0
+STOP_S = 10.0
+
+
+class Server:
+    """One listening server."""
+
+    def __init__(self, routes: Iterable[web.RouteDef]) -> None:
+        application = web.Application(client_max_size=bodies.MAX_BODY, middlewares=[_answers_everything])
+        application.add_routes(list(routes))
+        self._runner = web.AppRunner(
+            application, handler_cancellation=True, access_log=None, keepalive_timeout=KEEP_ALIVE_S, shutdown_timeout=STOP_S
+        )
+
+    async def start(self, host: str, port: int) -> int:
+        """Listens; the port (a free one where 0 was asked). Raises Misconfigured where it is taken."""
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            raise kit_errors.Misconfigured(
+                f"Cannot listen on {host}:{port} ({error.strerror or error}): is another hub running? "
+                "Choose another port with --port or RINGFENCE_HTTP_PORT.",
+                code="port_unavailable",
+            ) from error
+        address = self._runner.addresses[0]
+        return int(address[1])
+
+    async def stop(self) -> None:
+        """Takes no new request, and waits for those at work, at most STOP_S."""
+        await self._runner.cleanup()
+
+
+@web.middleware
+async def _answers_everything(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Gives each request its id, and each error its form: no traceback and no library's words reach a client."""
+    request_id = request["request_id"] = bodies.new_request_id()
+    try:
+        response = await handler(request)
+    except inference.Told:
+        return web.Response()
+    except kit_errors.RingfenceError as error:
+        response = errors.response_of(error, request_id)
+    except web.HTTPException as error:
+        ours = errors.of_aiohttp(error)
+        if ours is None:
+            raise
+        response = errors.response_of(ours, request_id)
+        response.set_status(error.status)
+    except (ConnectionError, asyncio.CancelledError):
+        raise
+    except Exception as error:
+        log.error("request_failed", request=request_id, path=request.path, error=type(error).__name__)
+        response = errors.response_of(error, request_id)
+    if not response.prepared:
+        response.headers["x-request-id"] = request_id
+    return response

@@ -1,0 +1,90 @@
+"""The hub's settings, read once at the start: from the environment (RINGFENCE_…), then from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydantic
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sync.kit import errors
+
+
+class Settings(BaseSettings):
+    """What one hub process is told."""
+
+    model_config = SettingsConfigDict(env_prefix="RINGFENCE_", extra="ignore", frozen=True)
+
+    state: Path = Path("ringfence-state")
+    """The folder of everything that the hub keeps: keys, database, journal, broker. Back it up as a whole."""
+
+    http_host: str = "127.0.0.1"
+    """The address to listen on. On loopback by default: put a TLS proxy before it to open it."""
+
+    http_port: int = pydantic.Field(8700, ge=0, le=65535)
+    """0 takes a free one."""
+
+    nats_url: str = ""
+    """A NATS server to use. Empty: the hub starts its own, in the state folder."""
+
+    nats_user: str = "hub"
+    """As whom the hub logs in at `nats_url`; its own server knows it by itself."""
+
+    nats_password: pydantic.SecretStr = pydantic.SecretStr("")
+    """The password at `nats_url`."""
+
+    nats_host: str = "127.0.0.1"
+    """Where the hub's own nats-server listens: an address that agents on other machines reach, where there are such."""
+
+    nats_port: int = pydantic.Field(4222, ge=0, le=65535)
+    """The port of the hub's own nats-server. 0 takes a free one."""
+
+    region: str = "eu-central-1"
+    """Where the hub is: requests go to the nearest admitted region first."""
+
+    request_timeout_s: float = pydantic.Field(120.0, gt=0, le=3600)
+    """Seconds that a request may take, from its admission to its last byte."""
+
+    checkpoint_s: float = pydantic.Field(10.0, ge=0.1, le=3600)
+    """Seconds between signed checkpoints of the ledger, where something is new."""
+
+    journal_stream_mib: int = pydantic.Field(1024, ge=16, le=1_000_000)
+    """MiB that waiting journal envelopes may take at the broker; well below its disk, since a full one freezes it."""
+
+    log_level: str = pydantic.Field("info", pattern="^(debug|info|warning|error)$")
+    """debug, info, warning or error."""
+
+    @property
+    def database(self) -> Path:
+        return self.state / "ringfence.db"
+
+    @property
+    def keyring(self) -> Path:
+        return self.state / "hub-keys.json"
+
+    @property
+    def public_key(self) -> Path:
+        """The hub's public signing key, in base64: what `audit verify` needs, elsewhere too."""
+        return self.state / "hub-public-key.txt"
+
+    @property
+    def journal(self) -> Path:
+        return self.state / "journal.db"
+
+    @property
+    def broker(self) -> Path:
+        return self.state / "nats"
+
+    @property
+    def address(self) -> Path:
+        """Where the running hub listens: a file for the command line and scripts to read."""
+        return self.state / "hub-address.json"
+
+
+def read(**given: object) -> Settings:
+    """The settings; what is given and not None goes before the environment. Raises Misconfigured naming each wrong one."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except pydantic.ValidationError as error:
+        wrong = "; ".join(f"RINGFENCE_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        raise errors.Misconfigured(f"A setting is wrong: {wrong}.", code="bad_setting") from error

@@ -1,0 +1,109 @@
+"""The configuration, the keys and the agents, in SQL. Every edit raises the serial in its own transaction."""
+
+from __future__ import annotations
+
+from sqlalchemy import insert, select, update
+
+from orchestrator.fleet.admission import Admitted
+from orchestrator.store import tables
+from orchestrator.store.database import Database, next_serial
+from sync.bundle.snapshot import Agent, Key
+from sync.kit import errors
+from sync.kit.ids import AgentId, KeyId, PrincipalId, SiteId, TenantId
+from sync.wire.levels import Zone
+
+
+class SqlConfiguration:
+    """The ConfigurationStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def serial(self) -> int:
+        async with self._database.reading() as connection:
+            return int(await connection.scalar(select(tables.revision.c.serial)) or 0)
+
+    async def document(self) -> str | None:
+        newest = select(tables.documents.c.text).order_by(tables.documents.c.serial.desc()).limit(1)
+        async with self._database.reading() as connection:
+            text: str | None = await connection.scalar(newest)
+            return text
+
+    async def apply(self, text: str, *, at: float, by: str) -> int:
+        async with self._database.writing() as connection:
+            serial = await next_serial(connection)
+            await connection.execute(insert(tables.documents).values(serial=serial, applied_at=at, applied_by=by, text=text))
+            return serial
+
+
+class SqlKeys:
+    """The KeyStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, key: Key, *, at: float) -> None:
+        async with self._database.writing() as connection:
+            row = {
+                "id": key.id, "digest": key.digest, "tenant": key.tenant, "principal": key.principal,
+                "roles": ",".join(key.roles), "created_at": at, "expires": key.expires,
+            }  # fmt: skip
+            await connection.execute(insert(tables.keys).values(**row))
+            await next_serial(connection)
+
+    async def revoke(self, key: KeyId, *, at: float) -> bool:
+        change = update(tables.keys).where(tables.keys.c.id == key, tables.keys.c.revoked_at.is_(None)).values(revoked_at=at)
+        async with self._database.writing() as connection:
+            found = (await connection.execute(change)).rowcount > 0
+            if found:
+                await next_serial(connection)
+            return found
+
+    async def keys(self) -> list[Key]:
+        async with self._database.reading() as connection:
+            rows = await connection.execute(select(tables.keys).where(tables.keys.c.revoked_at.is_(None)))
+            return [
+                Key(KeyId(r.id), r.digest, TenantId(r.tenant), PrincipalId(r.principal), tuple(r.roles.split(",")), r.expires)
+                for r in rows
+            ]
+
+
+class SqlAgents:
+    """The AgentStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, admitted: Admitted, *, at: float) -> None:
+        agent = admitted.agent
+        async with self._database.writing() as connection:
+            known = (await connection.execute(select(tables.agents).where(tables.agents.c.id == agent.id))).first()
+            if known is not None and known.signing_key != agent.signing_key and known.removed_at is None:
+                raise errors.Misconfigured(
+                    f"An agent '{agent.id}' with other keys is admitted already: remove it first, or choose another name.",
+                    code="agent_exists",
+                )
+            row = {
+                "site": agent.site, "zone": agent.zone.value, "signing_key": agent.signing_key,
+                "sealing_key": agent.sealing_key, "password": admitted.password, "admitted_at": at, "removed_at": None,
+            }  # fmt: skip
+            if known is None:
+                await connection.execute(insert(tables.agents).values(id=agent.id, **row))
+            else:
+                await connection.execute(update(tables.agents).where(tables.agents.c.id == agent.id).values(**row))
+            await next_serial(connection)
+
+    async def remove(self, agent: AgentId, *, at: float) -> bool:
+        change = update(tables.agents).where(tables.agents.c.id == agent, tables.agents.c.removed_at.is_(None))
+        async with self._database.writing() as connection:
+            found = (await connection.execute(change.values(removed_at=at))).rowcount > 0
+            if found:
+                await next_serial(connection)
+            return found
+
+    async def agents(self) -> list[Admitted]:
+        async with self._database.reading() as connection:
+            rows = await connection.execute(select(tables.agents).where(tables.agents.c.removed_at.is_(None)))
+            return [
+                Admitted(Agent(AgentId(r.id), SiteId(r.site), Zone(r.zone), r.signing_key, r.sealing_key), r.password) for r in rows
+            ]

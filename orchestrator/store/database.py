@@ -1,0 +1,84 @@
+"""The database: connections, transactions, and its errors as ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event, insert, select, update
+from sqlalchemy.exc import DatabaseError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from orchestrator.store import tables
+from sync.kit import errors
+
+BUSY_S = 10
+
+
+class StoreUnavailable(errors.Retryable):
+    """The database cannot be used now. Answers go on from the bundle; edits do not."""
+
+    code = "store_unavailable"
+
+
+class Database:
+    """One database. `open` before use."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._engine: AsyncEngine = create_async_engine(f"sqlite+aiosqlite:///{path}", connect_args={"timeout": BUSY_S})
+        event.listen(self._engine.sync_engine, "connect", _durable)
+
+    async def open(self) -> None:
+        """Makes what is missing. Raises Misconfigured where the file cannot be used."""
+        try:
+            async with self._engine.begin() as connection:
+                await connection.run_sync(tables.metadata.create_all)
+                if await connection.scalar(select(tables.revision.c.serial)) is None:
+                    await connection.execute(insert(tables.revision).values(id=1, serial=0))
+        except IntegrityError:
+            return  # another process made the row in the same moment
+        except (SQLAlchemyError, OSError) as error:
+            raise errors.Misconfigured(
+                f"The database {self._path} cannot be used: check its permissions and the space on its disk.",
+                code="database_unusable",
+            ) from error
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for reads. Raises StoreUnavailable."""
+        try:
+            async with self._engine.connect() as connection:
+                yield connection
+        except (DatabaseError, OSError) as error:
+            raise StoreUnavailable("The database cannot be read now; try again.") from error
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction: committed at the end, or rolled back whole. Raises StoreUnavailable."""
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except (DatabaseError, OSError) as error:
+            raise StoreUnavailable(
+                "The database cannot be written now; nothing was changed. Try again.", retry_after_s=5
+            ) from error
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+async def next_serial(connection: AsyncConnection) -> int:
+    """Raises the serial within the transaction of an edit."""
+    await connection.execute(update(tables.revision).values(serial=tables.revision.c.serial + 1))
+    return int(await connection.scalar(select(tables.revision.c.serial)) or 0)
+
+
+def _durable(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("pragma journal_mode=wal")
+    cursor.execute("pragma synchronous=full")
+    cursor.execute("pragma foreign_keys=on")
+    cursor.close()
