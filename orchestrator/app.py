@@ -199,9 +199,9 @@ class Hub:
         """The hub's own records go into its ledger directly: no broker in between, and the same checks."""
         journal = self.journal
         while True:
+            journal.grew.clear()
             entries = await asyncio.to_thread(journal.read, journal.first, messages.MAX_ENVELOPE)
             if not entries:
-                journal.grew.clear()
                 await journal.grew.wait()
                 await asyncio.sleep(OWN_JOURNAL_S)
                 continue

@@ -82,8 +82,8 @@ class ChatBody(_Body):
         payload: dict[str, object] = {
             "messages": [{"role": m.role, "content": m.text} for m in self.messages],
             "max_tokens": wanted or cap,
-            "temperature": 1.0 if self.temperature is None else self.temperature,
-            "top_p": 1.0 if self.top_p is None else self.top_p,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
             "seed": self.seed,
             "stop": stop,
         }

@@ -1,0 +1,1 @@
+"""ONNX models. The door to onnxruntime, for the whole house."""

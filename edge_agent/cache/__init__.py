@@ -1,0 +1,1 @@
+"""Answers that were given before, encrypted on the agent's disk."""

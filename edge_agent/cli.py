@@ -1,0 +1,179 @@
+"""ringfence-agent: everything that a site's administrator does."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edge_agent import agent as agents
+from edge_agent import identity, settings
+from edge_agent.inference import manifest as manifests
+from edge_agent.inference import repository
+from sync.audit import journal
+from sync.crypto import keyring
+from sync.kit import errors, files, logs, process
+from sync.wire import enrolment
+
+cli = typer.Typer(
+    name="ringfence-agent", help="Runs the models of one site, and keeps its journal.", no_args_is_help=True, add_completion=False
+)
+models_cli = typer.Typer(help="The models in this agent's folder.", no_args_is_help=True)
+journal_cli = typer.Typer(help="This agent's audit journal.", no_args_is_help=True)
+cli.add_typer(models_cli, name="models")
+cli.add_typer(journal_cli, name="journal")
+out = Console()
+
+State = Annotated[
+    Path | None, typer.Option("--state", help="The folder of the agent's keys, journal and cache.", show_default=False)
+]
+Models = Annotated[Path | None, typer.Option("--models", help="The folder of models.", show_default=False)]
+STALE_S = 10.0
+
+
+@cli.command()
+def request(
+    name: Annotated[str, typer.Option(help="The agent's name: lower-case letters, digits, '-' and '_'.")],
+    state: State = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file for the request; standard output without.")] = None,
+) -> None:
+    """Makes this agent's keys, and its request for admission to a hub."""
+    made = identity.request(settings.read(state=state).state, name)
+    data = enrolment.write_request(made)
+    if output is None:
+        sys.stdout.write(data.decode())
+    else:
+        files.write_atomically(output, data)
+        out.print(f"The request of '{name}' is in {output}. Its fingerprint is [bold]{made.fingerprint}[/].")
+
+
+@cli.command()
+def accept(admission: Annotated[Path, typer.Argument(help="The hub's answer to the request.")], state: State = None) -> None:
+    """Takes the hub's admission: from then on 'run' works."""
+    chosen = settings.read(state=state).state
+    opened = identity.accept(chosen, _read(admission))
+    out.print(
+        f"'{opened.name}' is admitted at the site '{opened.site}' as {opened.zone}. Start it with: ringfence-agent run --state {chosen}"
+    )
+
+
+@cli.command()
+def run(
+    state: State = None,
+    models: Models = None,
+    threads: Annotated[int | None, typer.Option(help="Threads that one model may use.", show_default=False)] = None,
+    broker_url: Annotated[
+        str | None, typer.Option(help="Where the broker is, if not where the admission says.", show_default=False)
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default=False)] = None,
+) -> None:
+    """Runs the agent until Ctrl-C or SIGTERM."""
+    chosen = settings.read(state=state, models=models, threads=threads, broker_url=broker_url, log_level=log_level)
+    logs.configure(level=chosen.log_level)
+
+    async def start() -> agents.Agent:
+        agent = agents.Agent(chosen)
+        await agent.start()
+        return agent
+
+    raise typer.Exit(process.run(start))
+
+
+@cli.command()
+def status(state: State = None, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """How the running agent is: linked or not, its bundle, its models, what waits. Exit code 1 where it does not run."""
+    path = settings.read(state=state).state / "status.json"
+    if not path.exists():
+        raise errors.Misconfigured(f"No agent has run with {path.parent}: start it with 'ringfence-agent run'.", code="not_running")
+    told = json.loads(path.read_text())
+    told["runs"] = time.time() - told["at"] < STALE_S
+    if as_json:
+        sys.stdout.write(json.dumps(told) + "\n")
+    else:
+        table = Table(show_header=False, box=None)
+        for name, value in told.items():
+            table.add_row(name.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value))
+        out.print(table)
+    raise typer.Exit(0 if told["runs"] else 1)
+
+
+@models_cli.command("add")
+def models_add(
+    folder: Annotated[
+        Path, typer.Argument(help="A folder of onnxruntime-genai's builder, or an encoder with model.onnx and tokenizer.json.")
+    ],
+    name: Annotated[str, typer.Option(help="The name of its folder: what 'folder' in a deployment says.")],
+    task: Annotated[str, typer.Option(help="generate, embed or classify.")] = "generate",
+    version: Annotated[str, typer.Option(help="Its version; the highest one is used.")] = "1",
+    models: Models = None,
+    max_tokens: Annotated[int, typer.Option(help="The most tokens of a text, for encoders.")] = 512,
+    pooling: Annotated[str, typer.Option(help="mean, cls or last, for embeddings.")] = "mean",
+    label: Annotated[list[str] | None, typer.Option(help="A label, for classify; repeat in the order of the outputs.")] = None,
+    licence: Annotated[str, typer.Option(help="Under which licence it is used.")] = "",
+) -> None:
+    """Copies a model in and writes its manifest, with a digest of each file."""
+    chosen = settings.read(models=models).models
+    made = repository.add(
+        chosen,
+        folder,
+        name=name,
+        version=version,
+        task=task,
+        max_tokens=max_tokens,
+        pooling=pooling,
+        labels=label or [],
+        licence=licence,
+    )
+    out.print(f"The model '{made.name}', version {made.version}, is in {chosen}: {len(made.files)} files.")
+
+
+@models_cli.command("list")
+def models_list(models: Models = None) -> None:
+    """The models in the folder, and what is wrong with those that cannot be used."""
+    chosen = repository.Repository(settings.read(models=models).models, threads=1)
+    mistakes = chosen.scan()
+    table = Table("name", "version", "task", "licence", "about")
+    for folder, found in chosen.found():
+        try:
+            manifests.check(folder, found)
+        except manifests.BadFolder as error:
+            mistakes.append(str(error))
+        table.add_row(found.name, found.version, found.task, found.licence, found.about)
+    out.print(table)
+    for mistake in mistakes:
+        out.print(f"[red]{mistake}[/]")
+    raise typer.Exit(1 if mistakes else 0)
+
+
+@journal_cli.command("verify")
+def journal_verify(state: State = None) -> None:
+    """Whether the journal is what this agent wrote and signed. Needs no running agent."""
+    chosen = settings.read(state=state)
+    me = identity.load(chosen.state)
+    key = keyring.load(chosen.state / identity.KEYS).signer.public_key
+    if not chosen.journal.exists():
+        raise errors.Misconfigured(f"There is no journal in {chosen.state}: the agent has not run yet.", code="no_journal")
+    position = journal.verify(chosen.journal, me.id, key)
+    out.print(f"The journal of '{me.id}' is intact: {position.next} records in epoch {position.epoch}, all chained and signed.")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise errors.Misconfigured(f"The file {path} cannot be read ({error.strerror}).", code="file_unreadable") from error
+
+
+def main() -> None:
+    """The console script: every error is a sentence, and an exit code of 1."""
+    try:
+        cli()
+    except errors.RingfenceError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(1)

@@ -1,0 +1,85 @@
+"""What a model folder says of itself: task, files with their digests, and how to use it. Pure but for `build` and `check`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+
+from sync.crypto import digest
+from sync.kit import errors, files
+
+NAME = "manifest.json"
+MAX_MANIFEST = 256 * 1024
+FileName = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class BadFolder(errors.Misconfigured):
+    """The folder is no model, or not the one that its manifest says."""
+
+    code = "bad_model_folder"
+
+
+class Manifest(pydantic.BaseModel):
+    """manifest.json. Every file that is used is named here with its SHA-256."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    name: FileName
+    version: FileName
+    task: Literal["generate", "embed", "classify"]
+    backend: Literal["onnx", "noop"] = "onnx"
+    files: dict[FileName, str]
+    licence: str = ""
+    about: str = ""
+    max_tokens: int = pydantic.Field(512, ge=1, le=10_000_000)
+    pooling: Literal["mean", "cls", "last"] = "mean"
+    labels: list[str] = []
+    temperature: float | None = pydantic.Field(None, ge=0, le=2)
+    """What a request that names no temperature gets."""
+
+    @property
+    def digest(self) -> str:
+        """One digest for all the files: it changes when any of them does."""
+        told = json.dumps(sorted(self.files.items())).encode()
+        return digest.of("model", told).hex()
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest in a folder. Raises BadFolder."""
+    path = folder / NAME
+    try:
+        if path.stat().st_size > MAX_MANIFEST:
+            raise BadFolder(f"{path} is over {MAX_MANIFEST} bytes.")
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadFolder(f"{folder} has no readable {NAME} ({error.strerror}): 'ringfence-agent models add' makes one.") from error
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise BadFolder(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+
+
+def check(folder: Path, manifest: Manifest) -> None:
+    """Returns where every file is there and is the one that the manifest names. Raises BadFolder."""
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            raise BadFolder(f"{path} is missing, or not a plain file: the model's manifest names it.")
+        if digest.file_sha256(str(path)) != expected:
+            raise BadFolder(f"{path} is not the file that the model's manifest names: its SHA-256 differs.")
+
+
+def build(folder: Path, **fields: object) -> Manifest:
+    """Writes a manifest over all the plain files of a folder; `fields` are the manifest's own. Raises BadFolder."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.is_symlink() and path.name != NAME)
+    try:
+        manifest = Manifest.model_validate(
+            {**fields, "files": {name: digest.file_sha256(str(folder / name)) for name in names if not name.startswith(".")}}
+        )
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise BadFolder(f"{folder}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+    files.write_atomically(folder / NAME, manifest.model_dump_json(indent=1, exclude_defaults=True).encode() + b"\n")
+    return manifest

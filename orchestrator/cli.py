@@ -1,0 +1,331 @@
+"""ringfence: the hub and its administration."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime
+import json
+import secrets
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from classifiers.engine import Classifier
+from orchestrator import app, settings
+from orchestrator.access import keys as access
+from orchestrator.fleet import admission
+from orchestrator.ledger import verify as ledger_verify
+from orchestrator.store.administration import SqlAgents, SqlConfiguration, SqlKeys
+from orchestrator.store.database import Database
+from orchestrator.store.ledger import SqlLedger
+from orchestrator.tenants import compiler, document
+from sync.bundle import decide
+from sync.bundle.snapshot import Snapshot
+from sync.crypto import keyring
+from sync.crypto.signing import PublicKey
+from sync.kit import errors, files, logs, process
+from sync.kit.ids import AgentId, KeyId, ModelName, SiteId, TenantId
+from sync.wire import enrolment
+from sync.wire.levels import Level
+
+T = TypeVar("T")
+cli = typer.Typer(
+    name="ringfence", help="Decides where each prompt may be processed, and has it processed there.",
+    no_args_is_help=True, add_completion=False,
+)  # fmt: skip
+keys_cli = typer.Typer(help="API keys.", no_args_is_help=True)
+agents_cli = typer.Typer(help="The agents of the fleet.", no_args_is_help=True)
+audit_cli = typer.Typer(help="The ledger of audit records.", no_args_is_help=True)
+cli.add_typer(keys_cli, name="keys")
+cli.add_typer(agents_cli, name="agents")
+cli.add_typer(audit_cli, name="audit")
+out = Console()
+
+State = Annotated[Path | None, typer.Option("--state", help="The hub's folder.", show_default=False)]
+DAY_S = 86_400
+APPLY_TIMEOUT_S = 30
+
+
+@cli.command()
+def serve(
+    state: State = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on.", show_default=False)] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on; 0 takes a free one.", show_default=False)] = None,
+    nats_url: Annotated[
+        str | None, typer.Option(help="A NATS server to use; without, the hub starts its own.", show_default=False)
+    ] = None,
+    nats_host: Annotated[str | None, typer.Option(help="Where the hub's own nats-server listens.", show_default=False)] = None,
+    nats_port: Annotated[int | None, typer.Option(help="Its port; 0 takes a free one.", show_default=False)] = None,
+    region: Annotated[str | None, typer.Option(help="Where this hub is.", show_default=False)] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default=False)] = None,
+) -> None:
+    """Runs the hub until Ctrl-C or SIGTERM."""
+    chosen = settings.read(
+        state=state, http_host=host, http_port=port, nats_url=nats_url, nats_host=nats_host, nats_port=nats_port,
+        region=region, log_level=log_level,
+    )  # fmt: skip
+    logs.configure(level=chosen.log_level)
+
+    async def start() -> app.Hub:
+        hub = app.Hub(chosen)
+        await hub.start()
+        return hub
+
+    raise typer.Exit(process.run(start))
+
+
+@cli.command()
+def apply(
+    file: Annotated[Path, typer.Option("--file", "-f", help="The YAML file with models, sites and tenants.")],
+    state: State = None,
+    url: Annotated[str, typer.Option(envvar="RINGFENCE_URL", help="A running hub to apply it to, instead of its folder.")] = "",
+    key: Annotated[str, typer.Option(envvar="RINGFENCE_ADMIN_KEY", help="An admin key, with --url.")] = "",
+) -> None:
+    """Checks a configuration, and makes it the one in force: within two seconds at every site that is on line."""
+    text = _read(file).decode("utf-8", "replace")
+    parsed = document.parse(text, str(file))
+    if url and key:
+        serial = _apply_over_http(url, key, text)
+    else:
+        serial = _with_database(state, lambda db: SqlConfiguration(db).apply(text, at=time.time(), by="command line"))
+    out.print(
+        f"Applied {file}: {len(parsed.tenants)} tenants, {len(parsed.models)} models, {len(parsed.sites)} sites; serial {serial}."
+    )
+
+
+@cli.command()
+def explain(
+    tenant: Annotated[str, typer.Option(help="The tenant that would ask.")],
+    text: Annotated[str, typer.Argument(help="The prompt; '-' reads standard input.")],
+    model: Annotated[str, typer.Option(help="The model that would be asked for.")] = "",
+    level: Annotated[str, typer.Option(help="A level that the app would declare; it can only raise.")] = "public",
+    state: State = None,
+) -> None:
+    """What would happen with a prompt, and why. Runs nothing and needs no running hub."""
+    snapshot = _with_database(state, _snapshot)
+    found = snapshot.tenants.get(TenantId(tenant))
+    if found is None:
+        raise errors.Misconfigured(
+            f"There is no tenant '{tenant}': there are {', '.join(snapshot.tenants) or 'none'}.", code="no_tenant"
+        )
+    wanted = snapshot.models.get(ModelName(model))
+    if model and (wanted is None or wanted.name not in found.allowed_models):
+        raise errors.Misconfigured(
+            f"'{tenant}' may not use a model '{model}': it may use {', '.join(found.allowed_models)}.", code="no_model"
+        )
+    try:
+        declared = Level.of(level)
+    except ValueError as error:
+        raise errors.Misconfigured(f"--level: {error}.", code="bad_level") from error
+    assessment = Classifier().assess([sys.stdin.read() if text == "-" else text])
+    facts = decide.Facts(max(assessment.level, declared), frozenset(assessment.categories))
+    decision = decide.decide(snapshot, found, facts, wanted)
+    out.print(f"[bold]{'allowed' if decision.allowed else 'refused'}[/] as [bold]{decision.level.label}[/]")
+    for name, count in assessment.counts().items():
+        out.print(f"  found {count} × {name}")
+    out.print(
+        f"  zones: {', '.join(decision.zones) or 'none'}; regions: {', '.join(decision.regions) or 'none'}; cache: {decision.cache}"
+    )
+    for reason in decision.reasons:
+        out.print(f"  {reason.rule}: {reason.why}")
+
+
+@keys_cli.command("create")
+def keys_create(
+    tenant: Annotated[str, typer.Option(help="Whose key it is.")],
+    name: Annotated[str, typer.Option(help="The app or person that will use it.")],
+    role: Annotated[str, typer.Option(help="user or admin.")] = "user",
+    days: Annotated[int, typer.Option(help="Days until it expires; 0 for never.")] = 0,
+    state: State = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the key alone.")] = False,
+) -> None:
+    """Makes an API key, and shows it once."""
+    issued = access.issue(tenant, name, role, expires=time.time() + days * DAY_S if days else access.NEVER)
+
+    async def keep(database: Database) -> None:
+        text = await SqlConfiguration(database).document()
+        tenants = [t.id for t in document.parse(text, "the applied configuration").tenants] if text else []
+        if tenant not in tenants:
+            raise errors.Misconfigured(
+                f"There is no tenant '{tenant}': there are {', '.join(tenants) or 'none'}.", code="no_tenant"
+            )
+        await SqlKeys(database).add(issued.record, at=time.time())
+
+    _with_database(state, keep)
+    if quiet:
+        sys.stdout.write(f"{issued.text}\n")
+    else:
+        out.print(f"The key of '{name}' ({role}) for '{tenant}', shown only now:\n\n  {issued.text}\n", soft_wrap=True)
+
+
+@keys_cli.command("list")
+def keys_list(state: State = None) -> None:
+    """The keys that are in force. The keys themselves are not kept."""
+    table = Table("id", "tenant", "principal", "roles", "expires")
+    for key in _with_database(state, lambda db: SqlKeys(db).keys()):
+        expires = "never" if key.expires == access.NEVER else datetime.datetime.fromtimestamp(key.expires, datetime.UTC).isoformat()
+        table.add_row(key.id, key.tenant, key.principal, ", ".join(key.roles), expires)
+    out.print(table)
+
+
+@keys_cli.command("revoke")
+def keys_revoke(
+    key: Annotated[str, typer.Argument(help="The key's id: ten characters after rf_live_.")], state: State = None
+) -> None:
+    """Takes a key back."""
+    if not _with_database(state, lambda db: SqlKeys(db).revoke(KeyId(key), at=time.time())):
+        raise errors.Misconfigured(f"There is no key '{key}' in force: 'ringfence keys list' shows them.", code="no_key")
+    out.print(f"The key {key} is revoked.")
+
+
+@agents_cli.command("admit")
+def agents_admit(
+    request: Annotated[Path, typer.Argument(help="The file that 'ringfence-agent request' made.")],
+    zone: Annotated[str, typer.Option(help="on_premise, private_cloud or public_cloud.")],
+    site: Annotated[str, typer.Option(help="The site of the configuration that it stands at.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A file for the answer, which goes back to the agent.")],
+    broker_url: Annotated[str, typer.Option(help="Where the agent reaches the broker; by default where the hub runs it.")] = "",
+    state: State = None,
+) -> None:
+    """Admits an agent: from now on the hub knows it, and where it is."""
+    chosen = settings.read(state=state)
+    asked = enrolment.read_request(_read(request))
+
+    async def keep(database: Database) -> admission.Admitted:
+        snapshot = await _snapshot(database)
+        admitted = admission.admit(
+            asked, zone=zone, site=SiteId(site), known_sites=snapshot.sites, password=secrets.token_urlsafe(32)
+        )
+        await SqlAgents(database).add(admitted, at=time.time())
+        return admitted
+
+    admitted = _with_database(state, keep)
+    where = broker_url or _broker_url(chosen)
+    files.write_atomically(
+        output, admission.answer(admitted, keyring.load_or_create(chosen.keyring).signer, where), mode=files.PRIVATE
+    )
+    out.print(f"'{asked.name}' is admitted as {zone} at '{site}'; its fingerprint is [bold]{asked.fingerprint}[/].")
+    out.print(f"Bring {output} to the agent: ringfence-agent accept {output.name}", soft_wrap=True)
+
+
+@agents_cli.command("list")
+def agents_list(state: State = None) -> None:
+    """The agents that are admitted. Which are up: GET /v1/admin/agents of the running hub."""
+    table = Table("id", "zone", "site")
+    for admitted in _with_database(state, lambda db: SqlAgents(db).agents()):
+        table.add_row(admitted.agent.id, admitted.agent.zone, admitted.agent.site)
+    out.print(table)
+
+
+@agents_cli.command("remove")
+def agents_remove(agent: Annotated[str, typer.Argument(help="The agent's name.")], state: State = None) -> None:
+    """Takes an agent out: it gets no work, and the broker cuts it off."""
+    if not _with_database(state, lambda db: SqlAgents(db).remove(AgentId(agent), at=time.time())):
+        raise errors.Misconfigured(f"There is no agent '{agent}': 'ringfence agents list' shows them.", code="no_agent")
+    out.print(f"The agent '{agent}' is removed.")
+
+
+@audit_cli.command("verify")
+def audit_verify(
+    state: State = None,
+    public_key: Annotated[
+        Path | None, typer.Option(help="The hub's public key, where it is not the state folder's own.", show_default=False)
+    ] = None,
+) -> None:
+    """Whether the ledger is what was written and signed. Needs no running hub, and no private key."""
+    chosen = settings.read(state=state)
+    key = PublicKey(base64.b64decode(_read(public_key or chosen.public_key)))
+
+    async def check(database: Database) -> tuple[ledger_verify.Report, list[tuple[str, str, str]]]:
+        store = SqlLedger(database)
+        report = ledger_verify.verify(
+            await store.rows_by_author(), await store.positions(), await store.rows_by_tenant(), await store.notes(), key
+        )
+        return report, await store.incidents()
+
+    report, incidents = _with_database(state, check)
+    for kind, author, why in incidents:
+        out.print(f"[yellow]incident: {kind} from {author}: {why}[/]", soft_wrap=True)
+    for mistake in report.mistakes:
+        out.print(f"[red]{mistake}[/]", soft_wrap=True)
+    counted = f"{report.records} records of {report.authors} authors, {report.tenants} trees, {report.checkpoints} checkpoints"
+    if not report.intact:
+        out.print(f"[bold red]The ledger is NOT intact[/] ({counted}).")
+        raise typer.Exit(1)
+    out.print(f"The ledger is intact: {counted}.")
+
+
+def _with_database(state: Path | None, work: Callable[[Database], Coroutine[None, None, T]]) -> T:
+    """What the work gives, on the hub's database: which a running hub may have open too."""
+    chosen = settings.read(state=state)
+
+    async def on_database() -> T:
+        files.make_private_folder(chosen.state)
+        database = Database(chosen.database)
+        try:
+            await database.open()
+            return await work(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(on_database())
+
+
+async def _snapshot(database: Database) -> Snapshot:
+    """What decisions are made from, as it stands in the database now."""
+    text = await SqlConfiguration(database).document()
+    if text is None:
+        raise errors.Misconfigured("There is no configuration yet: begin with 'ringfence apply -f FILE'.", code="no_configuration")
+    bundle = compiler.compile_bundle(
+        document.parse(text, "the applied configuration"), serial=await SqlConfiguration(database).serial(), issued=time.time(),
+        keys=await SqlKeys(database).keys(), agents=[a.agent for a in await SqlAgents(database).agents()],
+    )  # fmt: skip
+    return Snapshot(bundle)
+
+
+def _broker_url(chosen: settings.Settings) -> str:
+    """Where agents reach the broker: as the running hub says, else as the settings do."""
+    if chosen.address.exists():
+        return str(json.loads(chosen.address.read_text())["broker"])
+    return chosen.nats_url or f"nats://{chosen.nats_host}:{chosen.nats_port}"
+
+
+def _apply_over_http(url: str, key: str, text: str) -> int:
+    if not url.startswith(("http://", "https://")):
+        raise errors.Misconfigured(f"'{url}' is no address of a hub: it begins with http:// or https://.", code="bad_url")
+    request = urllib.request.Request(  # noqa: S310 - checked above
+        f"{url}/v1/admin/configuration", data=text.encode(), method="PUT", headers={"authorization": f"Bearer {key}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=APPLY_TIMEOUT_S) as response:  # noqa: S310
+            return int(json.load(response)["serial"])
+    except urllib.error.HTTPError as error:
+        told = json.load(error)["error"]["message"]
+        raise errors.Misconfigured(f"The hub refused it: {told}", code="refused") from error
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise errors.Misconfigured(f"The hub at {url} does not answer: is it running?", code="hub_unreachable") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise errors.Misconfigured(f"The file {path} cannot be read ({error.strerror}).", code="file_unreadable") from error
+
+
+def main() -> None:
+    """The console script: every error is a sentence, and an exit code of 1."""
+    try:
+        cli()
+    except errors.RingfenceError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(1)

@@ -1,0 +1,44 @@
+"""One process's main: a loop, signals that stop it, and errors told as sentences."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from sync.kit import errors
+
+
+class Service(Protocol):
+    """What runs until it is told to stop."""
+
+    async def stop(self) -> None: ...
+
+
+def run(start: Callable[[], Awaitable[Service]]) -> int:
+    """Starts a service and runs it until SIGINT or SIGTERM, then stops it in order; the exit code."""
+    try:
+        import uvloop  # noqa: PLC0415 - not there on every platform
+
+        factory = uvloop.new_event_loop
+    except ImportError:
+        factory = None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(_until_told(start))
+
+
+async def _until_told(start: Callable[[], Awaitable[Service]]) -> int:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    try:
+        service = await start()
+    except errors.RingfenceError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    await told.wait()
+    await service.stop()
+    return 0
