@@ -116,6 +116,8 @@ def models_add(
     pooling: Annotated[str, typer.Option(help="mean, cls or last, for embeddings.")] = "mean",
     label: Annotated[list[str] | None, typer.Option(help="A label, for classify; repeat in the order of the outputs.")] = None,
     licence: Annotated[str, typer.Option(help="Under which licence it is used.")] = "",
+    temperature: Annotated[float | None, typer.Option(help="What a request that names none gets.", show_default=False)] = None,
+    about: Annotated[str, typer.Option(help="A sentence about it.")] = "",
 ) -> None:
     """Copies a model in and writes its manifest, with a digest of each file."""
     chosen = settings.read(models=models).models

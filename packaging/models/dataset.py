@@ -88,7 +88,11 @@ def pairs() -> list[Pair]:
             if key in found:
                 raise ValueError(f"{path.name}: the key {key} is used twice")
             found[key] = Pair(key, answer, tuple(lines[1:]))
-    off = [line for line in (GUIDE / "off_topic.txt").read_text().splitlines() if line and not line.startswith("#")]
+    for line in _lines("more.txt"):
+        key, phrasing = line.split(": ", 1)
+        known = found[key]
+        found[key] = Pair(key, known.answer, (*known.phrasings, phrasing))
+    off = _lines("off_topic.txt")
     found[OFF_TOPIC] = Pair(OFF_TOPIC, HONEST, tuple(off))
     return list(found.values())
 
@@ -97,13 +101,16 @@ def exam() -> list[tuple[str, str]]:
     """(key of the right answer, question) for each held-out question. Raises ValueError where one is a training phrasing."""
     known = {normalised(phrasing) for pair in pairs() for phrasing in pair.phrasings}
     rows = []
-    for line in (GUIDE / "exam.txt").read_text().splitlines():
-        if line and not line.startswith("#"):
-            key, question = line.split(": ", 1)
-            if normalised(question) in known:
-                raise ValueError(f"exam.txt: the question {question!r} is in the training set")
-            rows.append((key, question))
+    for line in _lines("exam.txt"):
+        key, question = line.split(": ", 1)
+        if normalised(question) in known:
+            raise ValueError(f"exam.txt: the question {question!r} is in the training set")
+        rows.append((key, question))
     return rows
+
+
+def _lines(name: str) -> list[str]:
+    return [line for line in (GUIDE / name).read_text().splitlines() if line and not line.startswith("#")]
 
 
 def normalised(text: str) -> str:

@@ -51,11 +51,11 @@ def tokenizer(out: Path) -> PreTrainedTokenizerFast:
 
 
 def rows(tok: PreTrainedTokenizerFast, rng: random.Random) -> list[tuple[list[int], list[int]]]:
-    """One epoch: each phrasing varied twice, the off-topic ones five times. (question ids, answer ids) each."""
+    """One epoch: each phrasing varied twice, the off-topic ones three times. (question ids, answer ids) each."""
     found = []
     for pair in dataset.pairs():
         answer = tok.encode(pair.answer + END, add_special_tokens=False)
-        times = 5 if pair.key == dataset.OFF_TOPIC else 2
+        times = 3 if pair.key == dataset.OFF_TOPIC else 2
         for phrasing in pair.phrasings:
             for _ in range(times):
                 question = f"{START}user\n{dataset.vary(phrasing, rng)}{END}\n{START}assistant\n"
@@ -70,8 +70,8 @@ def blurred(ids: list[int], vocabulary: int, rng: random.Random) -> list[int]:
     kept = []
     for place, i in enumerate(ids):
         chance = rng.random()
-        if 3 <= place < len(ids) - 5 and chance < 0.10:
-            if chance < 0.05:
+        if 3 <= place < len(ids) - 5 and chance < 0.14:
+            if chance < 0.07:
                 kept.append(rng.randrange(3, vocabulary))
             continue
         kept.append(i)

@@ -1,0 +1,48 @@
+# Everything a newcomer needs: make demo, make test. Both make .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+ONLY ?=
+
+.PHONY: help setup demo test unit lint bench lock clean
+help:  ## What there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+setup: $(READY)  ## Makes .venv with everything in it
+$(READY): requirements.lock pyproject.toml
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
+	  uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock && \
+	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	else \
+	  $(PYTHON) -m venv $(VENV) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	fi
+	@touch $(READY)
+
+demo: $(READY)  ## A hub and three agents, prompts of four sensitivities, and where each went (ARGS=--once ends by itself)
+	@$(BIN)/python packaging/demo/demo.py $(ARGS)
+
+test: $(READY)  ## All tests, with real servers and real processes
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+unit: $(READY)  ## The pure code alone: seconds
+	@$(BIN)/python -m pytest tests/unit tests/contract tests/architecture $(ARGS)
+
+lint: $(READY)  ## ruff, mypy --strict, the layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(READY)  ## Figures as ratios to a limit measured in the same run (ONLY=gateway|classifiers|inference|audit)
+	@$(BIN)/python tests/bench/bench.py $(ONLY)
+
+lock: pyproject.toml  ## Pins every package again (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --generate-hashes --no-header -o requirements.lock pyproject.toml
+
+clean:  ## Removes what make has made
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json
