@@ -1,0 +1,60 @@
+"""Golden bytes: what version 1 of the wire looks like. A change here is a change of the protocol."""
+
+from __future__ import annotations
+
+from sync.audit import chain
+from sync.bundle import snapshot
+from sync.kit.ids import AgentId, Epoch, RequestId, SiteId, TenantId
+from sync.wire import codec, messages
+from sync.wire.messages import Accepted, Beat, BundleNotice, Cancel, Chunk, Done, Envelope, Failed, Ping, Pong, Receipt, Sealed
+
+from tests.support import builders
+
+R = RequestId("req_1")
+GOLDEN = {
+    "accepted": (Accepted(R), "9301a8616363657074656481a772657175657374a57265715f31"),
+    "chunk": (Chunk(R, 3, "hé"), "9301a56368756e6b83a772657175657374a57265715f31a873657175656e636503a474657874a368c3a9"),
+    "cancel": (Cancel(R), "9301a663616e63656c81a772657175657374a57265715f31"),
+    "ping": (Ping(R), "9301a470696e6781a772657175657374a57265715f31"),
+    "pong": (Pong(True), "9301a4706f6e6781a7776f726b696e67c3"),
+    "bundle_notice": (BundleNotice(SiteId("dublin"), 7), "9301ad62756e646c655f6e6f7469636582a473697465a66475626c696ea673657269616c07"),
+}
+DIGESTS = {
+    "run": (builders.run(), "6b4b683975cc57c3cc199a86bc7d129b"),
+    "done": (Done(R, b"\x80", 1, 2, "stop", False, 0, 1.5), "b1492627eac7b2638b85029a5229d11f"),
+    "failed": (Failed(R, "overloaded", "Full.", True, 2.0), "e5523def86f08f1f9218106943f3e866"),
+    "sealed": (Sealed("s1", b"k", b"g", b"b"), "fb0b8d58481aa22754d16884fd8b24e9"),
+    "beat": (Beat(AgentId("a"), "b", "0", ("guide",), 1, 0, 16, 2.5, 3, Epoch("e"), 9, 4), "aae2d48dd8c0642b64c0a1e5b898fae6"),
+    "envelope": (Envelope(AgentId("a"), Epoch("e"), 0, (b"x",), b"s"), "8d1d8859244df126f6f2b7d021d7401f"),
+    "receipt": (Receipt(AgentId("a"), Epoch("e"), 1, b"h", 2.0, b"s"), "bac5184a14f4d3b57b41741aaa017599"),
+    "bundle": (builders.bundle(), "2be75268aa282dac7f2e8094b22047ba"),
+}
+
+
+def test_frames_are_the_golden_bytes() -> None:
+    for name, (message, golden) in GOLDEN.items():
+        assert codec.encode(message).hex() == golden, name
+        assert codec.decode(bytes.fromhex(golden), type(message)) == message, name
+
+
+def test_larger_frames_have_the_golden_digests() -> None:
+    from sync.crypto import digest
+
+    for name, (message, golden) in DIGESTS.items():
+        assert digest.sha256(codec.encode(message)).hex()[:32] == golden, name
+        assert codec.decode(codec.encode(message), type(message)) == message, name
+
+
+def test_an_audit_record_is_the_golden_bytes() -> None:
+    entry = chain.Entry(TenantId("t"), AgentId("a"), Epoch("e"), 0, 1.0, 2.0, "run", chain.GENESIS, b"", {"n": 1})
+    data = chain.encode(entry)
+    assert data.hex() == (
+        "9b01a174a161a16500cb3ff0000000000000cb4000000000000000a372756ec420" + "00" * 32 + "c40081a16e01"
+    )
+    assert chain.link(data).hex() == "b3b0d7c8c10faeebd934501615139cfe9fdb2dc599a84630741c8ec7bd000be0"
+
+
+def test_every_kind_of_frame_has_a_vector() -> None:
+    kinds = {message.KIND for message, _ in (*GOLDEN.values(), *DIGESTS.values())}
+    defined = {kind.KIND for module in (messages, snapshot) for kind in vars(module).values() if isinstance(getattr(kind, "KIND", None), str)}
+    assert defined - {"signed_bundle"} == kinds
