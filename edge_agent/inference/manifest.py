@@ -22,6 +22,15 @@ class BadFolder(errors.Misconfigured):
     code = "bad_model_folder"
 
 
+class Noop(pydantic.BaseModel):
+    """How the engine that computes nothing answers: so many words, so far apart."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    words: int = pydantic.Field(1, ge=1, le=100_000)
+    every_ms: float = pydantic.Field(0, ge=0, le=60_000)
+
+
 class Manifest(pydantic.BaseModel):
     """manifest.json. Every file that is used is named here with its SHA-256."""
 
@@ -31,6 +40,7 @@ class Manifest(pydantic.BaseModel):
     version: FileName
     task: Literal["generate", "embed", "classify"]
     backend: Literal["onnx", "noop"] = "onnx"
+    noop: Noop = Noop()
     files: dict[FileName, str]
     licence: str = ""
     about: str = ""

@@ -139,7 +139,7 @@ def add(models: Path, source: Path, **fields: object) -> Manifest:
 def _engine(folder: Path, manifest: Manifest, threads: int) -> Engine:
     """The engine for a model's task."""
     if manifest.backend == "noop":
-        return Noop()
+        return Noop(manifest.noop)
     match manifest.task:
         case "generate":
             return Generator(folder, manifest, threads=threads)
