@@ -28,6 +28,7 @@ class Link:
         self._me = me
         self._site = site
         self._beat = beat
+        self._listening = False
 
     async def connect(self, listen: Callable[[], Awaitable[None]]) -> None:
         """Connects, however long it takes, then subscribes with `listen`. Raises Misconfigured where the login is refused."""
@@ -40,13 +41,14 @@ class Link:
                 await asyncio.sleep(next(pauses))
         await self._bus.subscribe(subjects.bundle(self._site), self._on_notice)
         await listen()
+        self._listening = True
         await self.fetch_bundle()
         log.info("linked", agent=self._me)
 
     async def send_beats(self) -> None:
-        """A heartbeat each second while connected. Runs until cancelled."""
+        """A heartbeat each second while connected and listening: whoever hears it may send work. Runs until cancelled."""
         while True:
-            if self._bus.connected:
+            if self._bus.connected and self._listening:
                 await self._bus.publish(subjects.beat(self._me), codec.encode(self._beat()))
             await asyncio.sleep(BEAT_S)
 

@@ -230,10 +230,10 @@ class Pipeline:
                             gone_out = True
                             yield piece
                 except (AgentLost, AgentFailed) as error:
-                    if gone_out or (isinstance(error, AgentFailed) and not error.retryable):
-                        raise
                     if isinstance(error, AgentLost):
                         self._presence.gone(choice.agent)
+                    if gone_out or (isinstance(error, AgentFailed) and not error.retryable):
+                        raise
                     log.warning("agent_failed", agent=choice.agent, code=error.code, request=decided.admitted.ask.request)
                     failure = error
                 else:

@@ -1,0 +1,410 @@
+"""The agent's parts: guard, cache, runner, repository, text."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edge_agent import identity
+from edge_agent.cache.answers import Answer, AnswerCache
+from edge_agent.guard import Guard
+from edge_agent.inference import chat_template, manifest, repository
+from edge_agent.inference.port import BadPayload, ContextExceeded
+from edge_agent.inference.sampling import Sampler
+from edge_agent.inference.text import Detokenizer, StopStrings, Tokens
+from edge_agent.runner import Runner
+from hypothesis import given
+from hypothesis import strategies as st
+from sync.audit import chain
+from sync.audit.journal import Journal
+from sync.bundle import snapshot
+from sync.crypto import keyring, signing
+from sync.kit import errors
+from sync.kit.clock import ManualClock
+from sync.kit.ids import AgentId, PrincipalId, RequestId, TenantId
+from sync.wire.levels import CacheScope, Zone
+from sync.wire.messages import Accepted, Chunk, Done, Failed
+
+from tests.support import builders, running
+
+ME = AgentId("onprem")
+GUIDE = running.BUILT / "guide" / "1"
+
+
+@pytest.fixture
+def guard(tmp_path: Path, keys: keyring.Keyring, clock: ManualClock) -> Guard:
+    made = Guard(tmp_path, ME, keys.signer.public_key, keys.at_rest, clock)
+    made.take(snapshot.sign(builders.bundle(), keys.signer))
+    return made
+
+
+@pytest.fixture
+def cache(tmp_path: Path, keys: keyring.Keyring, clock: ManualClock):
+    made = AnswerCache(tmp_path / "cache.db", keys.at_rest, clock, max_bytes=1 << 20)
+    yield made
+    made.close()
+
+
+# --- guard
+
+
+def test_a_forged_damaged_or_older_bundle_is_refused_and_the_last_good_one_stays(guard: Guard, keys: keyring.Keyring) -> None:
+    good = guard.current
+    forged = snapshot.sign(builders.bundle(serial=9), signing.Signer(signing.new_seed()))
+    damaged = bytearray(snapshot.sign(builders.bundle(serial=9), keys.signer))
+    damaged[150] ^= 1
+    for frame in (forged, bytes(damaged), b"nothing"):
+        with pytest.raises(errors.Corrupt):
+            guard.take(frame)
+    assert not guard.take(snapshot.sign(builders.bundle(serial=1), keys.signer))
+    assert guard.current is good
+
+
+def test_the_last_good_bundle_is_on_disk_encrypted(guard: Guard, tmp_path: Path, keys: keyring.Keyring, clock: ManualClock) -> None:
+    assert b"acme" not in (tmp_path / "bundle").read_bytes()
+    again = Guard(tmp_path, ME, keys.signer.public_key, keys.at_rest, clock)
+    again.load()
+    assert again.current.bundle == guard.current.bundle
+    (tmp_path / "bundle").write_bytes(b"damaged")
+    last = Guard(tmp_path, ME, keys.signer.public_key, keys.at_rest, clock)
+    last.load()
+    assert last.current.serial == 0
+
+
+# --- cache
+
+
+async def test_an_answer_is_found_only_by_the_same_owner_model_and_request(cache: AnswerCache) -> None:
+    run = builders.run()
+    answer = Answer(b"result", "text", 1, 2, "stop")
+    key = cache.key(run, "model-a")
+    assert key is not None
+    assert await cache.find(key) is None
+    await cache.keep(key, answer, 60)
+    assert await cache.find(key) == answer
+    others = [
+        cache.key(run, "model-b"), cache.key(builders.run(ticket=builders.ticket(tenant=TenantId("rival"))), "model-a"),
+        cache.key(builders.run(payload=b"\x80"), "model-a"), cache.key(builders.run(folder="other"), "model-a"),
+        cache.key(builders.run(cache=CacheScope.PRINCIPAL), "model-a"),
+    ]  # fmt: skip
+    assert len({key, *others}) == 6
+    assert cache.key(builders.run(cache=CacheScope.NONE), "model-a") is None
+    mine = cache.key(builders.run(cache=CacheScope.PRINCIPAL), "m")
+    assert mine != cache.key(builders.run(cache=CacheScope.PRINCIPAL, ticket=builders.ticket(principal=PrincipalId("other"))), "m")
+    assert cache.key(run, "m") == cache.key(builders.run(ticket=builders.ticket(principal=PrincipalId("other"))), "m")
+
+
+async def test_answers_expire_and_make_room(tmp_path: Path, keys: keyring.Keyring, clock: ManualClock) -> None:
+    cache = AnswerCache(tmp_path / "c.db", keys.at_rest, clock, max_bytes=5000)
+    found = []
+    for n in range(10):
+        key = cache.key(builders.run(payload=bytes([n])), "m")
+        assert key is not None
+        clock.advance(1)
+        await cache.keep(key, Answer(b"x" * 1000, "", 1, 1, "stop"), 60)
+        found.append(key)
+    kept = [key for key in found if await cache.find(key)]
+    assert kept == found[-4:]
+    clock.advance(61)
+    assert not [key for key in found if await cache.find(key)]
+    cache.close()
+
+
+async def test_neither_a_prompt_nor_an_answer_is_readable_on_disk_and_a_damaged_row_is_a_miss(cache: AnswerCache, tmp_path: Path) -> None:
+    key = cache.key(builders.run(), "m")
+    assert key is not None
+    await cache.keep(key, Answer(b"the answer", "the answer", 1, 1, "stop"), 60)
+    for path in tmp_path.glob("cache.db*"):
+        assert b"the answer" not in path.read_bytes() and b"hello" not in path.read_bytes()
+    cache._database.execute("update answers set sealed = zeroblob(64)")
+    assert await cache.find(key) is None
+
+
+def test_a_cache_that_is_no_database_is_started_anew(tmp_path: Path, keys: keyring.Keyring, clock: ManualClock) -> None:
+    (tmp_path / "c.db").write_bytes(b"garbage" * 1000)
+    AnswerCache(tmp_path / "c.db", keys.at_rest, clock, max_bytes=10).close()
+
+
+# --- runner
+
+
+@pytest.fixture
+async def runner(tmp_path: Path, guard: Guard, cache: AnswerCache, keys: keyring.Keyring, clock: ManualClock) -> AsyncIterator[Runner]:
+    models = tmp_path / "models"
+    for name, options in {"guide": {}, "slow": {"words": 1000, "every_ms": 5}}.items():
+        folder = models / name / "1"
+        folder.mkdir(parents=True)
+        told = {"name": name, "version": "1", "task": "generate", "backend": "noop", "files": {}, "noop": options}
+        (folder / "manifest.json").write_text(json.dumps(told))
+    found = repository.Repository(models, threads=1)
+    assert found.scan() == []
+    journal = Journal(tmp_path / "journal.db", ME, keys.signer, clock)
+    journal.open()
+    yield Runner(guard=guard, repository=found, cache=cache, journal=journal, clock=clock)
+    journal.close()
+    found.close()
+
+
+async def served(runner: Runner, run) -> list:
+    replies: list = []
+
+    async def reply(message) -> None:
+        replies.append(message)
+
+    runner.start(run, reply)
+    for task in list(runner.at_work.values()):
+        await asyncio.wait([task])
+    return replies
+
+
+def records(runner: Runner) -> list[dict[str, object]]:
+    entries = [chain.decode(data) for data in runner._journal.read(0, 1000)]
+    return [entry.fields for entry in entries if entry.kind == "run"]
+
+
+async def test_a_run_is_answered_and_recorded(runner: Runner) -> None:
+    (done,) = await served(runner, builders.run())
+    assert isinstance(done, Done) and not done.cached
+    (fields,) = records(runner)
+    assert (fields["outcome"], fields["request"]) == ("done", "req_1")
+    assert "hello" not in str(fields)
+
+
+async def test_a_request_that_comes_twice_runs_once(runner: Runner) -> None:
+    assert len(await served(runner, builders.run())) == 1
+    assert await served(runner, builders.run()) == []
+    assert len(records(runner)) == 1
+
+
+async def test_a_stream_is_the_same_from_the_cache(runner: Runner) -> None:
+    first = await served(runner, builders.run(stream=True))
+    second = await served(runner, builders.run(request=RequestId("req_2"), stream=True))
+    for replies, cached in ((first, False), (second, True)):
+        *chunks, done = replies
+        assert all(isinstance(chunk, Chunk) for chunk in chunks)
+        assert [chunk.sequence for chunk in chunks] == list(range(done.chunks))
+        assert "".join(chunk.text for chunk in chunks) == "ok "
+        assert done.cached is cached
+
+
+REFUSED = {
+    "a ticket of elsewhere": (builders.run(ticket=builders.ticket(zones=(Zone.PUBLIC_CLOUD,))), "outside_ticket", True),
+    "a level that may not run here": (builders.run(ticket=builders.ticket(tenant=TenantId("x"))), "tenant_unknown", True),
+    "a model that is not here": (builders.run(folder="none"), "model_not_here", True),
+    "a task that the model is not for": (builders.run(task="embed"), "model_task_mismatch", False),
+    "a payload that is no map": (builders.run(payload=b"\x91\x01", cache=CacheScope.NONE), "bad_payload", False),
+    "a deadline that has passed": (builders.run(deadline=1.0), "deadline_exceeded", True),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_nothing_runs_that_should_not_and_it_is_recorded(runner: Runner, name: str) -> None:
+    run, code, retryable = REFUSED[name]
+    (failed,) = await served(runner, run)
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.retryable) == (code, retryable)
+    assert [fields["outcome"] for fields in records(runner)] == [code]
+
+
+async def test_a_cancel_ends_the_work_and_leaves_a_record_too(runner: Runner) -> None:
+    replies: list = []
+    first = asyncio.Event()
+
+    async def reply(message) -> None:
+        replies.append(message)
+        first.set()
+
+    runner.start(builders.run(folder="slow", stream=True, deadline=1_700_000_060.0), reply)
+    await asyncio.wait_for(first.wait(), 10)
+    (task,) = runner.at_work.values()
+    runner.cancel(RequestId("req_1"))
+    runner.cancel(RequestId("unknown"))
+    await asyncio.wait([task])
+    assert not any(isinstance(message, Done) for message in replies)
+    assert [fields["outcome"] for fields in records(runner)] == ["cancelled"]
+
+
+async def test_a_long_run_is_said_to_be_accepted(runner: Runner) -> None:
+    replies: list = []
+    seen = asyncio.Event()
+
+    async def reply(message) -> None:
+        replies.append(message)
+        if isinstance(message, Accepted):
+            seen.set()
+
+    runner.start(builders.run(folder="slow"), reply)
+    await asyncio.wait_for(seen.wait(), 10)
+    await runner.stop(0.01)
+    assert not runner.at_work
+
+
+# --- the repository
+
+
+def test_a_missing_folder_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(manifest.BadFolder, match="does not exist"):
+        repository.Repository(tmp_path / "none", threads=1).scan()
+
+
+async def test_a_model_whose_files_differ_from_its_manifest_is_refused_and_the_others_serve(tmp_path: Path) -> None:
+    shutil.copytree(GUIDE, tmp_path / "good" / "1")
+    shutil.copytree(GUIDE, tmp_path / "changed" / "1")
+    shutil.copytree(GUIDE, tmp_path / "gone" / "1")
+    data = bytearray((tmp_path / "changed" / "1" / "model.onnx").read_bytes())
+    data[1000] ^= 1
+    (tmp_path / "changed" / "1" / "model.onnx").write_bytes(data)
+    (tmp_path / "gone" / "1" / "tokenizer.json").unlink()
+    (tmp_path / "empty" / "1").mkdir(parents=True)
+    found = repository.Repository(tmp_path, threads=1)
+    (mistake,) = found.scan()
+    assert "empty" in mistake and "manifest.json" in mistake
+    mistakes = await found.load_all()
+    assert found.names == ("good",)
+    assert any("SHA-256 differs" in m for m in mistakes) and any("missing" in m for m in mistakes)
+    found.close()
+
+
+def test_a_wrong_folder_is_refused_when_it_is_added_and_nothing_is_left(tmp_path: Path) -> None:
+    models, source = tmp_path / "models", tmp_path / "source"
+    source.mkdir()
+    shutil.copy(GUIDE / "genai_config.json", source)
+    (source / "model.onnx").write_bytes(b"this is no model")
+    (source / "tokenizer.json").write_text("{}")
+    with pytest.raises(errors.Misconfigured, match="cannot be loaded"):
+        repository.add(models, source, name="bad", version="1", task="generate")
+    assert not list((models / "bad").iterdir())
+    with pytest.raises(manifest.BadFolder, match="not a folder"):
+        repository.add(models, tmp_path / "none", name="x", version="1", task="generate")
+    repository.add(models, GUIDE, name="guide", version="1", task="generate")
+    with pytest.raises(manifest.BadFolder, match="there already"):
+        repository.add(models, GUIDE, name="guide", version="1", task="generate")
+
+
+async def test_the_highest_version_is_used(tmp_path: Path) -> None:
+    for version in ("1.9", "1.10", "1.2"):
+        repository.add(tmp_path, GUIDE, name="guide", version=version, task="generate")
+    found = repository.Repository(tmp_path, threads=1)
+    found.scan()
+    assert found.found()[0][1].version == "1.10"
+
+
+async def test_a_model_is_loaded_once_however_many_ask(tmp_path: Path) -> None:
+    repository.add(tmp_path, GUIDE, name="guide", version="1", task="generate")
+    found = repository.Repository(tmp_path, threads=1)
+    found.scan()
+    loaded = await asyncio.gather(*(found.get("guide") for _ in range(10)))
+    assert len({id(model.engine) for model in loaded}) == 1
+    with pytest.raises(repository.NoSuchModel):
+        await found.get("other")
+    found.close()
+
+
+# --- generation
+
+
+@pytest.fixture
+async def guide() -> AsyncIterator[repository.Loaded]:
+    found = repository.Repository(running.BUILT, threads=1)
+    found.scan()
+    yield await found.get("guide")
+    found.close()
+
+
+async def test_pieces_add_up_to_the_text(guide: repository.Loaded) -> None:
+    pieces: list[str] = []
+    result = await guide.engine.run(builders.payload("What is a zone?"), pieces.append)
+    assert "".join(pieces) == result.text != ""
+    again = await guide.engine.run(builders.payload("What is a zone?"), None)
+    assert (again.text, again.completion_tokens) == (result.text, result.completion_tokens)
+
+
+async def test_a_prompt_that_is_too_long_is_refused(guide: repository.Loaded) -> None:
+    with pytest.raises(ContextExceeded):
+        await guide.engine.run(builders.payload("word " * 5000), None)
+    for wrong in ({}, {**builders.payload("x"), "max_tokens": 0}, {**builders.payload("x"), "messages": ({"role": "user"},)}):
+        with pytest.raises(BadPayload):
+            await guide.engine.run(wrong, None)
+
+
+async def test_a_cancelled_generation_frees_the_model(guide: repository.Loaded) -> None:
+    task = asyncio.create_task(guide.engine.run(builders.payload("x", max_tokens=900, temperature=2.0), None))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await guide.engine.run(builders.payload("hello"), None)).text
+
+
+# --- text
+
+
+@given(st.text(alphabet="aé😀漢\n ", max_size=40))
+def test_pieces_of_a_detokenizer_add_up_and_hold_no_half_character(text: str) -> None:
+    tokens = Tokens(GUIDE / "tokenizer.json")
+    detokenizer = Detokenizer(tokens)
+    pieces = [detokenizer.add(i) for i in tokens.encode(text, special=False)]
+    assert "".join(pieces) == text
+    assert all("\ufffd" not in piece for piece in pieces)
+
+
+@given(st.text(alphabet="abc", max_size=30), st.lists(st.text(alphabet="abc", min_size=1, max_size=3), max_size=3), st.data())
+def test_a_stop_string_is_never_let_out_however_the_text_is_cut(text: str, stops: list[str], data) -> None:
+    stop, out, rest = StopStrings(stops), "", text
+    while rest and not stop.hit:
+        n = data.draw(st.integers(1, len(rest)))
+        out, rest = out + stop.add(rest[:n]), rest[n:]
+    out += stop.rest()
+    found = [at for at in (text.find(s) for s in stops) if at >= 0]
+    if not found:
+        assert out == text
+    assert not any(s in out for s in stops)
+    assert text.startswith(out)
+
+
+def test_sampling_is_greedy_or_seeded_or_narrow() -> None:
+    logits = np.array([0.0, 5.0, 4.9, -1.0], dtype=np.float32)
+    assert Sampler(temperature=0, top_p=1, seed=None).pick(logits) == 1
+    picks = [[s.pick(logits) for _ in range(20)] for s in (Sampler(temperature=1, top_p=1, seed=3) for _ in range(2))]
+    assert picks[0] == picks[1]
+    narrow = Sampler(temperature=1, top_p=0.5, seed=1)
+    assert {narrow.pick(logits) for _ in range(50)} == {1}
+
+
+def test_a_chat_template_runs_in_a_sandbox() -> None:
+    render = chat_template.ChatTemplate("{% for m in messages %}{{ m['content'] }}{% endfor %}").render
+    assert render([{"role": "user", "content": "{{ 7 * 7 }}"}]) == "{{ 7 * 7 }}"
+    for source in ("{{ messages.__class__.__mro__ }}", "{{ raise_exception('no') }}", "{{ messages[9].content }}"):
+        with pytest.raises(BadPayload):
+            chat_template.ChatTemplate(source).render([{"role": "user", "content": "x"}])
+    with pytest.raises(manifest.BadFolder):
+        chat_template.ChatTemplate("{% for %}")
+
+
+# --- identity
+
+
+def test_an_agent_is_admitted_step_by_step_and_told_which_is_missing(tmp_path: Path, keys: keyring.Keyring) -> None:
+    from orchestrator.fleet import admission
+    from sync.kit.ids import SiteId
+
+    state = tmp_path / "state"
+    with pytest.raises(errors.Misconfigured, match="begin with"):
+        identity.load(state)
+    asked = identity.request(state, "edge-1")
+    assert identity.request(state, "edge-1") == asked
+    with pytest.raises(errors.Misconfigured, match="is of the agent"):
+        identity.request(state, "edge-2")
+    with pytest.raises(errors.Misconfigured, match="cannot name"):
+        identity.request(tmp_path / "x", "Edge 1")
+    with pytest.raises(errors.Misconfigured, match="not admitted yet"):
+        identity.load(state)
+    admitted = admission.admit(asked, zone="on_premise", site=SiteId("dublin"), known_sites={s.id: s for s in builders.SITES}, password="p")
+    identity.accept(state, admission.answer(admitted, keys.signer, "nats://x"))
+    me = identity.load(state)
+    assert (me.id, me.hub_key, me.admission.zone) == ("edge-1", keys.signer.public_key, "on_premise")
