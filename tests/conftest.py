@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "packaging" / "demo"))
 
 import hypothesis
 import pytest
+
 from sync.crypto import keyring
 from sync.kit.clock import ManualClock
-
 from tests.support import natsd
 
 hypothesis.settings.register_profile("ours", deadline=None, max_examples=60)

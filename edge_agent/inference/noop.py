@@ -18,7 +18,7 @@ class Noop:
         self._every_s = options.every_ms / 1000
         self.running = 0
 
-    async def run(self, payload: Payload, emit: Emit | None) -> Result:  # noqa: ARG002 - whatever was asked
+    async def run(self, payload: Payload, emit: Emit | None) -> Result:
         self.running += 1
         try:
             for _ in range(self._words):

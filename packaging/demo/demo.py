@@ -74,7 +74,12 @@ async def present(demo: system.System, console: Console) -> list[script.Row]:
         say(console, status, "keys, tenants and three agents are prepared", "starting the broker, the hub and three agents")
         demo.start()
         await demo.wait_for_hub()
-        say(console, status, f"the hub is ready at {demo.url}, its broker at nats://127.0.0.1:{demo.nats_port}", "waiting for the agents")
+        say(
+            console,
+            status,
+            f"the hub is ready at {demo.url}, its broker at nats://127.0.0.1:{demo.nats_port}",
+            "waiting for the agents",
+        )
         await demo.wait_for_agents([place.name for place in PLACES])
         for place in PLACES:
             say(console, status, f"{place.name} is up: {place.zone} at {place.site}", "sending prompts")
@@ -101,7 +106,19 @@ def say(console: Console, status: Status, done: str, following: str) -> None:
 
 
 def table(rows: list[script.Row]) -> Table:
-    made = Table("", "prompt", "level", "categories", "decision", "agent", "region", "cache", "ms", "first words", title="Where each prompt went")
+    made = Table(
+        "",
+        "prompt",
+        "level",
+        "categories",
+        "decision",
+        "agent",
+        "region",
+        "cache",
+        "ms",
+        "first words",
+        title="Where each prompt went",
+    )
     for row in rows:
         level = f"[{COLOURS[row.level]}]{row.level}[/]" if row.level in COLOURS else "–"
         answer = row.answer if row.status == 200 else f"[red]{row.status} {row.code}[/]"

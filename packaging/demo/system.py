@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+
 from edge_agent import identity
 from orchestrator.access import keys as access
 from orchestrator.fleet import admission
@@ -49,7 +50,9 @@ class NotReady(Exception):
 class System:
     """The processes, and where they keep things. `folder` is made anew."""
 
-    def __init__(self, folder: Path, places: list[Place], models: Path, configuration: Path, *, port: int = 0, nats_port: int = 0) -> None:
+    def __init__(
+        self, folder: Path, places: list[Place], models: Path, configuration: Path, *, port: int = 0, nats_port: int = 0
+    ) -> None:
         self.folder = folder
         self.places = places
         self.models = models

@@ -11,14 +11,22 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("sync", "classifiers", "orchestrator", "edge_agent")
 MODULES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for package in PACKAGES for path in (ROOT / package).rglob("*.py")
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for package in PACKAGES
+    for path in (ROOT / package).rglob("*.py")
 )
 
 
 def test_each_module_imports_alone() -> None:
-    code = "import importlib, sys\nfor name in sys.argv[1:]:\n    for known in [m for m in sys.modules if m.split('.')[0] in " + repr(PACKAGES) + "]:\n"
+    code = (
+        "import importlib, sys\nfor name in sys.argv[1:]:\n    for known in [m for m in sys.modules if m.split('.')[0] in "
+        + repr(PACKAGES)
+        + "]:\n"
+    )
     code += "        del sys.modules[known]\n    importlib.import_module(name)\n"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, *MODULES], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *MODULES], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -7,12 +7,12 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+
 from sync.bus.memory import Exchange, MemoryBus
 from sync.bus.nats import NatsBus
 from sync.bus.port import CONVERSATION_LIMIT, Bus, BusUnavailable, Conflict, Incoming, NobodyThere, Overrun
 from sync.kit.ids import AgentId
 from sync.wire import subjects
-
 from tests.support.natsd import NatsServer
 
 Connect = Callable[[str], Awaitable[Bus]]
@@ -129,7 +129,9 @@ class TestBus:
                 await a.append(subject, b"again", expected_last=wrong)
         assert await a.last(subject) == (second, b"two")
 
-    async def test_what_was_appended_is_consumed_in_order_and_again_until_it_was_taken(self, connect: Connect, subject: str) -> None:
+    async def test_what_was_appended_is_consumed_in_order_and_again_until_it_was_taken(
+        self, connect: Connect, subject: str
+    ) -> None:
         a = await connect("a")
         last = 0
         for n in range(5):
@@ -169,7 +171,13 @@ class TestBus:
         a = await connect("a")
         await a.close()
         assert not a.connected
-        for attempt in (a.publish("x", b""), a.append(subject, b"", expected_last=0), a.last(subject), a.put("b", "k", b""), a.get("b", "k")):
+        for attempt in (
+            a.publish("x", b""),
+            a.append(subject, b"", expected_last=0),
+            a.last(subject),
+            a.put("b", "k", b""),
+            a.get("b", "k"),
+        ):
             with pytest.raises(BusUnavailable):
                 await attempt
         with pytest.raises(BusUnavailable):

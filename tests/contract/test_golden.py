@@ -7,7 +7,6 @@ from sync.bundle import snapshot
 from sync.kit.ids import AgentId, Epoch, RequestId, SiteId, TenantId
 from sync.wire import codec, messages
 from sync.wire.messages import Accepted, Beat, BundleNotice, Cancel, Chunk, Done, Envelope, Failed, Ping, Pong, Receipt, Sealed
-
 from tests.support import builders
 
 R = RequestId("req_1")
@@ -17,7 +16,10 @@ GOLDEN = {
     "cancel": (Cancel(R), "9301a663616e63656c81a772657175657374a57265715f31"),
     "ping": (Ping(R), "9301a470696e6781a772657175657374a57265715f31"),
     "pong": (Pong(True), "9301a4706f6e6781a7776f726b696e67c3"),
-    "bundle_notice": (BundleNotice(SiteId("dublin"), 7), "9301ad62756e646c655f6e6f7469636582a473697465a66475626c696ea673657269616c07"),
+    "bundle_notice": (
+        BundleNotice(SiteId("dublin"), 7),
+        "9301ad62756e646c655f6e6f7469636582a473697465a66475626c696ea673657269616c07",
+    ),
 }
 DIGESTS = {
     "run": (builders.run(), "6b4b683975cc57c3cc199a86bc7d129b"),
@@ -48,13 +50,16 @@ def test_larger_frames_have_the_golden_digests() -> None:
 def test_an_audit_record_is_the_golden_bytes() -> None:
     entry = chain.Entry(TenantId("t"), AgentId("a"), Epoch("e"), 0, 1.0, 2.0, "run", chain.GENESIS, b"", {"n": 1})
     data = chain.encode(entry)
-    assert data.hex() == (
-        "9b01a174a161a16500cb3ff0000000000000cb4000000000000000a372756ec420" + "00" * 32 + "c40081a16e01"
-    )
+    assert data.hex() == ("9b01a174a161a16500cb3ff0000000000000cb4000000000000000a372756ec420" + "00" * 32 + "c40081a16e01")
     assert chain.link(data).hex() == "b3b0d7c8c10faeebd934501615139cfe9fdb2dc599a84630741c8ec7bd000be0"
 
 
 def test_every_kind_of_frame_has_a_vector() -> None:
     kinds = {message.KIND for message, _ in (*GOLDEN.values(), *DIGESTS.values())}
-    defined = {kind.KIND for module in (messages, snapshot) for kind in vars(module).values() if isinstance(getattr(kind, "KIND", None), str)}
+    defined = {
+        kind.KIND
+        for module in (messages, snapshot)
+        for kind in vars(module).values()
+        if isinstance(getattr(kind, "KIND", None), str)
+    }
     assert defined - {"signed_bundle"} == kinds

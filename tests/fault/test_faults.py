@@ -16,10 +16,10 @@ from pathlib import Path
 import openai
 import pytest
 import system
+
 from sync.audit import journal
 from sync.crypto import keyring
 from sync.kit.ids import AgentId
-
 from tests.support import running as support
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -168,7 +168,12 @@ def test_invariant_7_a_site_without_a_hub_starts_with_its_last_bundle(running: s
 
     def offline_and_ready() -> bool:
         told = json.loads(status.read_text())
-        return told["pid"] == running.processes[name].pid and not told["linked"] and told["bundle_serial"] > 0 and "quick" in told["models"]
+        return (
+            told["pid"] == running.processes[name].pid
+            and not told["linked"]
+            and told["bundle_serial"] > 0
+            and "quick" in told["models"]
+        )
 
     support.eventually(offline_and_ready, "the agent is up without its hub")
     running.start_hub()

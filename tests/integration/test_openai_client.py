@@ -25,7 +25,15 @@ def test_a_question_gets_its_answer_with_exact_usage(app: openai.OpenAI) -> None
 
 def test_a_stream_says_the_same_as_the_whole_and_ends_with_its_usage(app: openai.OpenAI) -> None:
     whole = ask(app, "What is a receipt?", extra_headers={"cache-control": "no-store"})
-    pieces = list(ask(app, "What is a receipt?", stream=True, stream_options={"include_usage": True}, extra_headers={"cache-control": "no-store"}))
+    pieces = list(
+        ask(
+            app,
+            "What is a receipt?",
+            stream=True,
+            stream_options={"include_usage": True},
+            extra_headers={"cache-control": "no-store"},
+        )
+    )
     text = "".join(c.delta.content or "" for p in pieces for c in p.choices)
     assert text == whole.choices[0].message.content
     assert pieces[-1].usage == whole.usage
@@ -77,7 +85,9 @@ def test_the_models_of_the_tenant_are_listed(app: openai.OpenAI) -> None:
 
 
 def test_an_answer_says_where_it_ran(app: openai.OpenAI) -> None:
-    raw = app.chat.completions.with_raw_response.create(model="guide", messages=[{"role": "user", "content": "card 4111111111111111"}])
+    raw = app.chat.completions.with_raw_response.create(
+        model="guide", messages=[{"role": "user", "content": "card 4111111111111111"}]
+    )
     told = {name: value for name, value in raw.headers.items() if name.startswith("x-")}
     assert told["x-ringfence-level"] == "restricted"
     assert told["x-ringfence-zone"] == "on_premise"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-
-import json
 
 import openai
 import pytest
@@ -20,7 +19,11 @@ from tests.support import running as support
 
 def post(running: system.System, path: str, body: bytes, key: str | None = None, **headers: str) -> tuple[int, dict, dict]:
     request = urllib.request.Request(f"{running.url}{path}", data=body, method="POST")
-    for name, value in {"authorization": f"Bearer {running.api_key if key is None else key}", "content-type": "application/json", **headers}.items():
+    for name, value in {
+        "authorization": f"Bearer {running.api_key if key is None else key}",
+        "content-type": "application/json",
+        **headers,
+    }.items():
         request.add_header(name.replace("_", "-"), value)
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
@@ -30,7 +33,13 @@ def post(running: system.System, path: str, body: bytes, key: str | None = None,
 
 
 def chat(running: system.System, text: str, model: str = "quick", key: str | None = None, **headers: str) -> tuple[int, dict, dict]:
-    return post(running, "/v1/chat/completions", json.dumps({"model": model, "messages": [{"role": "user", "content": text}]}).encode(), key, **headers)
+    return post(
+        running,
+        "/v1/chat/completions",
+        json.dumps({"model": model, "messages": [{"role": "user", "content": text}]}).encode(),
+        key,
+        **headers,
+    )
 
 
 FATES = {
@@ -111,7 +120,9 @@ def test_the_same_question_is_answered_from_the_cache(running: system.System) ->
     assert [chat(running, "ssn 536-22-8726")[2]["x-ringfence-cache"] for _ in range(2)] == ["off", "off"]
 
 
-def test_invariant_6_a_tenant_never_gets_another_tenants_cached_answer(running: system.System, key_of: Callable[[str], str]) -> None:
+def test_invariant_6_a_tenant_never_gets_another_tenants_cached_answer(
+    running: system.System, key_of: Callable[[str], str]
+) -> None:
     rival = key_of("rival")
     assert [chat(running, "is this shared?")[2]["x-ringfence-cache"] for _ in range(2)] == ["miss", "hit"]
     assert chat(running, "is this shared?", key=rival)[2]["x-ringfence-cache"] == "miss"
@@ -127,7 +138,7 @@ def test_invariant_6_metrics_and_errors_name_no_tenant(running: system.System, k
 
 
 def test_invariant_3_every_answer_has_its_record_at_the_hub_and_at_the_agent(running: system.System) -> None:
-    status, answer, headers = chat(running, "who is anna@bank.test and her friends?")
+    status, _answer, headers = chat(running, "who is anna@bank.test and her friends?")
     assert status == 200
     request = headers["x-request-id"]
 

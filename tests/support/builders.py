@@ -94,7 +94,14 @@ def run(**fields: object) -> Run:
 
 
 def payload(text: str, **fields: object) -> dict[str, object]:
-    known = {"messages": ({"role": "user", "content": text},), "max_tokens": 40, "temperature": 0.0, "top_p": None, "seed": None, "stop": ()}
+    known = {
+        "messages": ({"role": "user", "content": text},),
+        "max_tokens": 40,
+        "temperature": 0.0,
+        "top_p": None,
+        "seed": None,
+        "stop": (),
+    }
     return {**known, **fields}
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from classifiers import calibration, checksums, normalise
 from classifiers.context import Words
 from classifiers.engine import RULES, Classifier, without_overlaps
 from classifiers.matching import BudgetExceeded, Matcher
 from classifiers.recognizers.rule import Rule
 from classifiers.verdict import FAILED_CLOSED, Finding
-from hypothesis import given
-from hypothesis import strategies as st
 from sync.wire.levels import Level
 
 CLASSIFIER = Classifier()
@@ -57,7 +59,11 @@ def test_a_valid_card_of_every_range_is_restricted(name: str) -> None:
     rng = random.Random(name)
     for _ in range(20):
         number = luhn_complete(prefix + "".join(rng.choice("0123456789") for _ in range(length - len(prefix) - 1)))
-        for text in (number, " ".join(number[i : i + 4] for i in range(0, length, 4)), "-".join(number[i : i + 4] for i in range(0, length, 4))):
+        for text in (
+            number,
+            " ".join(number[i : i + 4] for i in range(0, length, 4)),
+            "-".join(number[i : i + 4] for i in range(0, length, 4)),
+        ):
             assessment = CLASSIFIER.assess([f"pay with {text} now"])
             assert assessment.level is Level.RESTRICTED, text
             assert "CREDIT_CARD" in assessment.counts(), text
@@ -165,10 +171,15 @@ def test_a_category_that_the_table_does_not_know_counts_as_restricted() -> None:
     assert calibration.level_of([Finding(0, 1, "X", "unheard_of", 1, "r")]) is Level.RESTRICTED
 
 
-@given(st.lists(st.builds(Finding, st.integers(0, 9), st.integers(10, 19), st.just("X"), st.just("pii"), st.floats(0, 1), st.just("r")), max_size=6))
+@given(
+    st.lists(
+        st.builds(Finding, st.integers(0, 9), st.integers(10, 19), st.just("X"), st.just("pii"), st.floats(0, 1), st.just("r")),
+        max_size=6,
+    )
+)
 def test_no_two_findings_overlap(found: list[Finding]) -> None:
     kept = without_overlaps(found)
-    assert all(a.end <= b.start for a, b in zip(kept, kept[1:], strict=False))
+    assert all(a.end <= b.start for a, b in itertools.pairwise(kept))
     assert bool(kept) == bool(found)
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from edge_agent import identity
 from edge_agent.cache.answers import Answer, AnswerCache
 from edge_agent.guard import Guard
@@ -18,8 +21,6 @@ from edge_agent.inference.port import BadPayload, ContextExceeded
 from edge_agent.inference.sampling import Sampler
 from edge_agent.inference.text import Detokenizer, StopStrings, Tokens
 from edge_agent.runner import Runner
-from hypothesis import given
-from hypothesis import strategies as st
 from sync.audit import chain
 from sync.audit.journal import Journal
 from sync.bundle import snapshot
@@ -29,7 +30,6 @@ from sync.kit.clock import ManualClock
 from sync.kit.ids import AgentId, PrincipalId, RequestId, TenantId
 from sync.wire.levels import CacheScope, Zone
 from sync.wire.messages import Accepted, Chunk, Done, Failed
-
 from tests.support import builders, running
 
 ME = AgentId("onprem")
@@ -115,7 +115,9 @@ async def test_answers_expire_and_make_room(tmp_path: Path, keys: keyring.Keyrin
     cache.close()
 
 
-async def test_neither_a_prompt_nor_an_answer_is_readable_on_disk_and_a_damaged_row_is_a_miss(cache: AnswerCache, tmp_path: Path) -> None:
+async def test_neither_a_prompt_nor_an_answer_is_readable_on_disk_and_a_damaged_row_is_a_miss(
+    cache: AnswerCache, tmp_path: Path
+) -> None:
     key = cache.key(builders.run(), "m")
     assert key is not None
     await cache.keep(key, Answer(b"the answer", "the answer", 1, 1, "stop"), 60)
@@ -134,7 +136,9 @@ def test_a_cache_that_is_no_database_is_started_anew(tmp_path: Path, keys: keyri
 
 
 @pytest.fixture
-async def runner(tmp_path: Path, guard: Guard, cache: AnswerCache, keys: keyring.Keyring, clock: ManualClock) -> AsyncIterator[Runner]:
+async def runner(
+    tmp_path: Path, guard: Guard, cache: AnswerCache, keys: keyring.Keyring, clock: ManualClock
+) -> AsyncIterator[Runner]:
     models = tmp_path / "models"
     for name, options in {"guide": {}, "slow": {"words": 1000, "every_ms": 5}}.items():
         folder = models / name / "1"
@@ -404,7 +408,9 @@ def test_an_agent_is_admitted_step_by_step_and_told_which_is_missing(tmp_path: P
         identity.request(tmp_path / "x", "Edge 1")
     with pytest.raises(errors.Misconfigured, match="not admitted yet"):
         identity.load(state)
-    admitted = admission.admit(asked, zone="on_premise", site=SiteId("dublin"), known_sites={s.id: s for s in builders.SITES}, password="p")
+    admitted = admission.admit(
+        asked, zone="on_premise", site=SiteId("dublin"), known_sites={s.id: s for s in builders.SITES}, password="p"
+    )
     identity.accept(state, admission.answer(admitted, keys.signer, "nats://x"))
     me = identity.load(state)
     assert (me.id, me.hub_key, me.admission.zone) == ("edge-1", keys.signer.public_key, "on_premise")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from orchestrator import broker, settings
 from orchestrator.access import keys as access
 from orchestrator.dispatch.limits import LimitReached, Limits
@@ -27,7 +28,6 @@ from sync.kit.ids import AgentId, Epoch, Region, SiteId, TenantId
 from sync.wire import enrolment
 from sync.wire.levels import Level, Zone
 from sync.wire.messages import Beat
-
 from tests.support import builders
 
 DEMO = (Path(__file__).parents[3] / "packaging/demo/tenants.yaml").read_text()
@@ -41,7 +41,13 @@ tenants:
 
 
 def test_the_demonstrations_document_compiles() -> None:
-    bundle = compiler.compile_bundle(document.parse(DEMO, "demo"), serial=1, issued=1.0, keys=[builders.key("acme-bank")[1], builders.key("gone")[1]], agents=builders.AGENTS)
+    bundle = compiler.compile_bundle(
+        document.parse(DEMO, "demo"),
+        serial=1,
+        issued=1.0,
+        keys=[builders.key("acme-bank")[1], builders.key("gone")[1]],
+        agents=builders.AGENTS,
+    )
     assert [t.id for t in bundle.tenants] == ["acme-bank", "saint-mary"]
     assert len(bundle.keys) == 1
     assert bundle.tenants[1].floor is Level.CONFIDENTIAL
@@ -128,7 +134,10 @@ def test_an_agent_that_is_not_there_is_never_in_the_plan() -> None:
 
 
 def test_the_nearest_region_comes_first_and_then_the_less_loaded() -> None:
-    records = tuple(builders.agent(n, s, Zone.ON_PREMISE) for n, s in (("far", "virginia"), ("near", "frankfurt"), ("busy", "frankfurt"), ("mid", "dublin")))
+    records = tuple(
+        builders.agent(n, s, Zone.ON_PREMISE)
+        for n, s in (("far", "virginia"), ("near", "frankfurt"), ("busy", "frankfurt"), ("mid", "dublin"))
+    )
     at, presence = builders.snap(agents=records), Presence()
     for name, running in (("far", 0), ("near", 0), ("busy", 15), ("mid", 0)):
         presence.heard(beat(name, running=running), 0.0)
@@ -154,9 +163,8 @@ def test_this_hubs_own_work_counts_before_the_next_beat() -> None:
 def test_a_tenant_has_so_many_requests_at_a_time_and_a_minute(clock: ManualClock) -> None:
     tenant = builders.tenant(limits=snapshot.Limits(3, 100, 2, 10))
     limits = Limits(clock)
-    with limits.slot(tenant), limits.slot(tenant):
-        with pytest.raises(LimitReached), limits.slot(tenant):
-            pass
+    with limits.slot(tenant), limits.slot(tenant), pytest.raises(LimitReached), limits.slot(tenant):
+        pass
     with limits.slot(tenant):
         pass
     with pytest.raises(LimitReached) as refused, limits.slot(tenant):
@@ -221,7 +229,10 @@ def ledger(tenants: list[str]) -> tuple[list[verify.Row], dict, list, signing.Si
         rows.append(verify.Row(tenant, tree.size, me, epoch, number, entry))
         trees[tenant] = tree.append(chain.link(entry))
         position = chain.follow(position, [entry])
-    notes = [(t, checkpoint.sign(checkpoint.Checkpoint(ingest.origin(t), tree.size, tree.root()), ingest.SIGNER_NAME, signer)) for t, tree in trees.items()]
+    notes = [
+        (t, checkpoint.sign(checkpoint.Checkpoint(ingest.origin(t), tree.size, tree.root()), ingest.SIGNER_NAME, signer))
+        for t, tree in trees.items()
+    ]
     return rows, {(me, epoch): position}, notes, signer
 
 

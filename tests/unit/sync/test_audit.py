@@ -9,6 +9,7 @@ import pymerkle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sync.audit import chain, checkpoint, merkle, replication
 from sync.audit.replication import Cursor, Outcome
 from sync.crypto import digest, signing

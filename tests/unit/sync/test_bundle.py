@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sync.bundle import admit, api_key, authenticate, authorize, decide, limit, snapshot
 from sync.bundle.decide import Facts
 from sync.crypto import keyring, signing
 from sync.kit import errors
 from sync.kit.ids import AgentId, ModelName, SiteId, TenantId
 from sync.wire.levels import CacheScope, Level, Zone
-
 from tests.support import builders
 
 ZONES = st.lists(st.sampled_from(list(Zone)), unique=True).map(tuple)
@@ -36,7 +37,7 @@ def test_invariant_1_a_higher_level_never_admits_more_places_than_a_lower_one(ro
     tenant = builders.tenant(routes=routes, rules=rules, jurisdictions=places)
     at = builders.snap(tenants=(tenant,))
     decisions = [decide.decide(at, tenant, Facts(level, categories), builders.model()) for level in Level]
-    for lower, higher in zip(decisions, decisions[1:], strict=False):
+    for lower, higher in itertools.pairwise(decisions):
         assert set(higher.zones) <= set(lower.zones) or not higher.allowed
         assert set(higher.regions) <= set(lower.regions) or not higher.allowed
 
@@ -201,7 +202,17 @@ def test_every_single_mistyped_character_is_caught_by_the_checksum() -> None:
             assert api_key.parse(text[:place] + other + text[place + 1 :]) is None
 
 
-WRONG_KEYS = ["", "rf_live_", "x" * 200, "rf_live_' or 1=1 --", "rf_live_0123456789_" + "a" * 49, "\x00" * 68, "ключ", api_key.mint(), "Bearer x"]
+WRONG_KEYS = [
+    "",
+    "rf_live_",
+    "x" * 200,
+    "rf_live_' or 1=1 --",
+    "rf_live_0123456789_" + "a" * 49,
+    "\x00" * 68,
+    "ключ",
+    api_key.mint(),
+    "Bearer x",
+]
 
 
 @pytest.mark.parametrize("text", WRONG_KEYS)
@@ -226,7 +237,11 @@ def test_models_and_administration_are_authorized() -> None:
     at = builders.snap(keys=(key,), models=(builders.model(), builders.model("other"), builders.model("guide-embed", "embed")))
     principal = authenticate.authenticate(at, text, 0)
     assert authorize.model(at, principal, "guide", "generate").name == "guide"
-    for name, task, code in (("none", "generate", "model_not_found"), ("other", "generate", "model_not_allowed"), ("guide", "embed", "model_task_mismatch")):
+    for name, task, code in (
+        ("none", "generate", "model_not_found"),
+        ("other", "generate", "model_not_allowed"),
+        ("guide", "embed", "model_task_mismatch"),
+    ):
         with pytest.raises(errors.Refused) as refused:
             authorize.model(at, principal, name, task)
         assert refused.value.code == code

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from sync.audit import chain, journal
 from sync.audit.journal import AuditUnavailable, Journal
 from sync.crypto import keyring
@@ -56,7 +57,9 @@ async def test_many_at_once_share_commits_and_lose_nothing(opened: Journal, path
     assert journal.verify(path, ME, keys.signer.public_key).next == 501
 
 
-async def test_a_reopened_journal_goes_on_where_it_stood(opened: Journal, path: Path, keys: keyring.Keyring, clock: ManualClock) -> None:
+async def test_a_reopened_journal_goes_on_where_it_stood(
+    opened: Journal, path: Path, keys: keyring.Keyring, clock: ManualClock
+) -> None:
     await fill(opened, 3)
     opened.close()
     again = reopen(path, keys, clock)
@@ -71,13 +74,15 @@ async def test_trimming_keeps_the_rest_verifiable(opened: Journal, path: Path, k
     await opened.trim(15)
     await opened.trim(10)  # going back changes nothing
     assert opened.first == 15
-    assert not opened.read(0, 100)[0] == b"" and len(opened.read(0, 100)) == 6
+    assert opened.read(0, 100)[0] != b"" and len(opened.read(0, 100)) == 6
     opened.close()
     assert journal.verify(path, ME, keys.signer.public_key).next == 21
 
 
 @pytest.mark.parametrize("number", [0, 3, 10])
-async def test_invariant_5_a_flipped_byte_is_found_and_named(opened: Journal, path: Path, keys: keyring.Keyring, number: int) -> None:
+async def test_invariant_5_a_flipped_byte_is_found_and_named(
+    opened: Journal, path: Path, keys: keyring.Keyring, number: int
+) -> None:
     await fill(opened, 10)
     opened.close()
     database = sqlite3.connect(path)
@@ -112,7 +117,9 @@ async def test_invariant_5_tampering_shows(name: str, opened: Journal, path: Pat
         journal.verify(path, ME, keys.signer.public_key)
 
 
-async def test_a_damaged_database_is_kept_aside_and_a_new_epoch_names_it(opened: Journal, path: Path, keys: keyring.Keyring, clock: ManualClock) -> None:
+async def test_a_damaged_database_is_kept_aside_and_a_new_epoch_names_it(
+    opened: Journal, path: Path, keys: keyring.Keyring, clock: ManualClock
+) -> None:
     await fill(opened, 5)
     opened.close()
     database = sqlite3.connect(path)
@@ -134,7 +141,9 @@ async def test_a_file_that_is_no_database_is_kept_aside_too(path: Path, keys: ke
     again.close()
 
 
-async def test_a_restored_copy_starts_a_new_epoch(opened: Journal, path: Path, keys: keyring.Keyring, clock: ManualClock, tmp_path: Path) -> None:
+async def test_a_restored_copy_starts_a_new_epoch(
+    opened: Journal, path: Path, keys: keyring.Keyring, clock: ManualClock, tmp_path: Path
+) -> None:
     await fill(opened, 5)
     opened.close()
     shutil.copy(path, tmp_path / "copy.db")

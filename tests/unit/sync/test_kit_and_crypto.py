@@ -7,6 +7,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+
 from sync.crypto import digest, keyring, sealing, signing
 from sync.kit import backoff, errors, files, ids
 from sync.kit.clock import ManualClock, SystemClock

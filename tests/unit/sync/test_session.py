@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from sync.crypto import keyring
 from sync.kit import errors
 from sync.kit.clock import ManualClock
@@ -12,7 +13,6 @@ from sync.kit.ids import AgentId, RequestId
 from sync.wire import codec
 from sync.wire.messages import Accepted, Run, Sealed
 from sync.wire.session import LIFETIME_S, AgentSessions, HubSessions
-
 from tests.support import builders
 
 A, B = AgentId("a"), AgentId("b")
@@ -32,7 +32,9 @@ def test_a_run_goes_out_and_a_reply_comes_back(hub: keyring.Keyring, keys: keyri
     assert out.open(session.seal(Accepted(run.request)), Accepted) == Accepted(run.request)
 
 
-def test_what_is_sealed_to_one_agent_opens_at_no_other(hub: keyring.Keyring, keys: keyring.Keyring, clock: ManualClock, tmp_path: Path) -> None:
+def test_what_is_sealed_to_one_agent_opens_at_no_other(
+    hub: keyring.Keyring, keys: keyring.Keyring, clock: ManualClock, tmp_path: Path
+) -> None:
     frame = HubSessions(hub.signer, clock).to(A, keys.opener.public_key).seal(builders.run())
     other = keyring.load_or_create(tmp_path / "other.json")
     for me, opener in ((B, keys.opener), (A, other.opener), (B, other.opener)):
@@ -40,13 +42,17 @@ def test_what_is_sealed_to_one_agent_opens_at_no_other(hub: keyring.Keyring, key
             AgentSessions(me, opener, hub.signer.public_key, clock).open(frame, Run)
 
 
-def test_a_frame_of_the_one_direction_does_not_open_as_the_other(hub: keyring.Keyring, keys: keyring.Keyring, clock: ManualClock) -> None:
+def test_a_frame_of_the_one_direction_does_not_open_as_the_other(
+    hub: keyring.Keyring, keys: keyring.Keyring, clock: ManualClock
+) -> None:
     out = HubSessions(hub.signer, clock).to(A, keys.opener.public_key)
     with pytest.raises(errors.Corrupt):
         out.open(out.seal(Accepted(RequestId("r"))), Accepted)
 
 
-def test_a_session_that_the_hub_did_not_sign_is_refused(keys: keyring.Keyring, hub: keyring.Keyring, clock: ManualClock, tmp_path: Path) -> None:
+def test_a_session_that_the_hub_did_not_sign_is_refused(
+    keys: keyring.Keyring, hub: keyring.Keyring, clock: ManualClock, tmp_path: Path
+) -> None:
     impostor = keyring.load_or_create(tmp_path / "impostor.json")
     frame = HubSessions(impostor.signer, clock).to(A, keys.opener.public_key).seal(builders.run())
     with pytest.raises(errors.Corrupt, match="signature"):
