@@ -247,9 +247,7 @@ def audit_verify(
 
     async def check(database: Database) -> tuple[ledger_verify.Report, list[tuple[str, str, str]]]:
         store = SqlLedger(database)
-        report = ledger_verify.verify(
-            await store.rows_by_author(), await store.positions(), await store.rows_by_tenant(), await store.notes(), key
-        )
+        report = ledger_verify.verify(await store.segments(), await store.positions(), await store.notes(), key)
         return report, await store.incidents()
 
     report, incidents = _with_database(state, check)

@@ -23,9 +23,11 @@ from sync.wire.messages import Run
 
 log = logs.get("cache")
 _SCHEMA = """
-create table if not exists answers (key blob primary key, expires real not null, used real not null, size integer not null,
-                                    sealed blob not null) without rowid;
-create index if not exists answers_used on answers (used);
+create table if not exists answers (
+    key blob primary key, expires real not null, kept real not null, size integer not null, sealed blob not null
+) without rowid;
+create index if not exists answers_expires on answers (expires);
+create index if not exists answers_kept on answers (kept);
 """
 MAX_ANSWER = 1024 * 1024
 
@@ -51,6 +53,7 @@ class AnswerCache:
         self._max_bytes = max_bytes
         self._thread = ThreadPoolExecutor(1, "cache")
         self._database = _open(path)
+        (self._bytes,) = self._database.execute("select coalesce(sum(size), 0) from answers").fetchone()
 
     def key(self, run: Run, model_digest: str) -> bytes | None:
         """What finds an answer to this run, or None where none may be kept."""
@@ -89,21 +92,24 @@ class AnswerCache:
         now = self._clock.wall()
         try:
             with self._database:
-                self._database.execute(
-                    "insert or replace into answers values (?, ?, ?, ?, ?)", (key, now + ttl_s, now, len(sealed), sealed)
-                )
-                self._make_room(now)
+                self._drop("key = ?", key)
+                self._database.execute("insert into answers values (?, ?, ?, ?, ?)", (key, now + ttl_s, now, len(sealed), sealed))
+                self._bytes += len(sealed)
+                if self._bytes > self._max_bytes:
+                    self._make_room(now)
         except sqlite3.Error as error:
             log.warning("cache_write_failed", error=type(error).__name__)
 
     def _make_room(self, now: float) -> None:
         """Drops what has expired, then the oldest, until the rest fits."""
-        self._database.execute("delete from answers where expires <= ?", (now,))
-        (total,) = self._database.execute("select coalesce(sum(size), 0) from answers").fetchone()
-        while total > self._max_bytes:
-            key, size = self._database.execute("select key, size from answers order by used limit 1").fetchone()
-            self._database.execute("delete from answers where key = ?", (key,))
-            total -= size
+        self._drop("expires <= ?", now)
+        while self._bytes > self._max_bytes:
+            (oldest,) = self._database.execute("select key from answers order by kept limit 1").fetchone()
+            self._drop("key = ?", oldest)
+
+    def _drop(self, which: str, value: object) -> None:
+        for (size,) in self._database.execute(f"delete from answers where {which} returning size", (value,)).fetchall():
+            self._bytes -= size
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -27,6 +27,7 @@ from orchestrator.routing import plan as plans
 from orchestrator.routing.plan import Choice
 from sync.audit.journal import Journal
 from sync.bundle import authenticate, authorize, decide
+from sync.bundle.authenticate import Principal
 from sync.bundle.snapshot import Snapshot
 from sync.bus.port import BusUnavailable
 from sync.crypto.sealing import SealingKey
@@ -145,7 +146,7 @@ class Pipeline:
     def _clock(self) -> Clock:
         return self._line.clock
 
-    def authenticate(self, key: str) -> authenticate.Principal:
+    def authenticate(self, key: str) -> Principal:
         """Who this key stands for. Raises InvalidKey."""
         return authenticate.authenticate(self._snapshot(), key, self._clock.wall())
 
@@ -153,10 +154,10 @@ class Pipeline:
         return self._snapshot()
 
     @asynccontextmanager
-    async def exchange(self, key: str, ask: Ask) -> AsyncIterator[Exchange]:
+    async def exchange(self, principal: Principal, ask: Ask) -> AsyncIterator[Exchange]:
         """All five stages: the caller reads the answer inside, then calls `deliver`; what fails inside is recorded."""
         with self.meters.stage("admit"):
-            admitted = self.admit(key, ask)
+            admitted = self.admit(principal, ask)
         with self.limits.slot(admitted.principal.tenant):
             decided, outcome = None, Outcome()
             try:
@@ -168,10 +169,9 @@ class Pipeline:
                 await asyncio.shield(self._record_failure(admitted, decided, outcome, error))
                 raise
 
-    def admit(self, key: str, ask: Ask) -> Admitted:
-        """Authenticates, authorizes the model, holds the request against the tenant's caps."""
+    def admit(self, principal: Principal, ask: Ask) -> Admitted:
+        """Authorizes the model for a principal that was authenticated."""
         snapshot = self._snapshot()
-        principal = authenticate.authenticate(snapshot, key, self._clock.wall())
         model = authorize.model(snapshot, principal, ask.model, ask.task) if ask.model is not None else None
         return Admitted(ask, principal, model, snapshot, self._clock.monotonic())
 

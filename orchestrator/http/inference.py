@@ -45,7 +45,7 @@ class Inference:
         principal = self.pipeline.authenticate(headers.api_key(request))
         body = await bodies.read(request, bodies.ChatBody)
         ask = body.ask(request, principal.tenant.limits.max_tokens_per_request)
-        async with self.pipeline.exchange(headers.api_key(request), ask) as exchange:
+        async with self.pipeline.exchange(principal, ask) as exchange:
             if body.stream:
                 return await self._stream(request, body, exchange)
             outcome = await exchange.complete()
@@ -68,10 +68,10 @@ class Inference:
         return self._answer(exchange, answer)
 
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
-        self.pipeline.authenticate(headers.api_key(request))
+        principal = self.pipeline.authenticate(headers.api_key(request))
         body = await bodies.read(request, bodies.EmbeddingsBody)
         ask = body.ask(request, 0)
-        async with self.pipeline.exchange(headers.api_key(request), ask) as exchange:
+        async with self.pipeline.exchange(principal, ask) as exchange:
             outcome = await exchange.complete()
             vectors = _vectors(outcome.result)
             await self.pipeline.deliver(exchange)
@@ -82,23 +82,23 @@ class Inference:
         return self._answer(exchange, {"object": "list", "data": rows, "model": body.model, "usage": _usage(exchange)})
 
     async def classify(self, request: web.Request) -> web.StreamResponse:
-        self.pipeline.authenticate(headers.api_key(request))
+        principal = self.pipeline.authenticate(headers.api_key(request))
         body = await bodies.read(request, bodies.ClassifyBody)
         ask = body.ask(request, 0)
         if body.model is None:
-            with self.pipeline.limits.slot(self.pipeline.authenticate(headers.api_key(request)).tenant):
+            with self.pipeline.limits.slot(principal.tenant):
                 return web.json_response(_assessment(await self.pipeline.prepare(ask)))
-        async with self.pipeline.exchange(headers.api_key(request), ask) as exchange:
+        async with self.pipeline.exchange(principal, ask) as exchange:
             outcome = await exchange.complete()
             await self.pipeline.deliver(exchange)
         return self._answer(exchange, {**_assessment(exchange.decided.assessment), "labels": outcome.result.get("labels", [])})
 
     async def decisions(self, request: web.Request) -> web.StreamResponse:
         """What would happen, and why: runs nothing."""
-        self.pipeline.authenticate(headers.api_key(request))
+        principal = self.pipeline.authenticate(headers.api_key(request))
         body = await bodies.read(request, bodies.DecisionBody)
         ask: Ask = body.ask(request, 0)
-        admitted = self.pipeline.admit(headers.api_key(request), ask)
+        admitted = self.pipeline.admit(principal, ask)
         with self.pipeline.limits.slot(admitted.principal.tenant):
             return web.json_response(_decision(await self.pipeline.decide(admitted)))
 

@@ -6,10 +6,11 @@ checkpoint must be signed by the hub and fit the tree of its size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from orchestrator.ledger import ingest
+from orchestrator.ledger.segments import Segment, unpack
 from sync.audit import chain, checkpoint, merkle
 from sync.crypto import signing
 from sync.kit import errors
@@ -18,7 +19,7 @@ from sync.kit.ids import AgentId, Epoch, TenantId
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One leaf as it is stored."""
+    """One leaf."""
 
     tenant: TenantId
     index: int
@@ -44,20 +45,33 @@ class Report:
 
 
 def verify(
-    by_author: Iterable[Row],
+    segments: Iterable[Segment],
     positions: dict[tuple[AgentId, Epoch], chain.Position],
-    by_tenant: Iterable[Row],
     notes: Iterable[tuple[TenantId, str]],
     hub: signing.PublicKey,
 ) -> Report:
-    """The report on a ledger. `by_author` is sorted by author, epoch, sequence; `by_tenant` by tenant, index."""
+    """The report on a ledger. `segments` are in the order of tenant and leaf."""
     report = Report()
-    _follow_chains(by_author, positions, report)
-    trees = _grow_trees(by_tenant, report)
+    rows = list(_rows(segments, report))
+    _follow_chains(sorted(rows, key=lambda row: (row.author, row.epoch, row.sequence)), positions, report)
+    trees = _grow_trees(rows, report)
     for tenant, note in notes:
         report.checkpoints += 1
         _check_note(tenant, note, trees.get(tenant, [merkle.EMPTY_ROOT]), hub, report)
     return report
+
+
+def _rows(segments: Iterable[Segment], report: Report) -> Iterator[Row]:
+    for segment in segments:
+        try:
+            pairs = unpack(segment.packed)
+        except errors.Corrupt:
+            report.mistakes.append(
+                f"the records of {segment.author}, epoch {segment.epoch}, from record {segment.first_sequence} on are not readable."
+            )
+            continue
+        for index, (sequence, entry) in enumerate(pairs, segment.first_leaf):
+            yield Row(segment.tenant, index, segment.author, segment.epoch, sequence, entry)
 
 
 def _follow_chains(rows: Iterable[Row], claimed: dict[tuple[AgentId, Epoch], chain.Position], report: Report) -> None:

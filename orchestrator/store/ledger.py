@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from sqlalchemy import insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from orchestrator.ledger import segments
 from orchestrator.ledger.port import Incident, Stored
-from orchestrator.ledger.verify import Row
+from orchestrator.ledger.segments import Segment
 from orchestrator.store import tables
 from orchestrator.store.database import Database
 from sync.audit import chain, merkle
@@ -30,11 +31,14 @@ class SqlLedger:
         return chain.Position(author, epoch, row.next, row.head) if row else chain.start(author, epoch)
 
     async def link_at(self, author: AgentId, epoch: Epoch, sequence: int) -> bytes | None:
-        t = tables.leaves
-        found = select(t.c.entry).where(t.c.author == author, t.c.epoch == epoch, t.c.sequence == sequence)
+        t = tables.segments
+        found = select(t.c.entries).where(
+            t.c.author == author, t.c.epoch == epoch, t.c.first_sequence <= sequence, t.c.last_sequence >= sequence
+        )
         async with self._database.reading() as connection:
-            entry: bytes | None = await connection.scalar(found)
-        return chain.link(entry) if entry is not None else None
+            packed = (await connection.scalars(found)).all()
+        entries = (pair for segment in packed for pair in segments.unpack(segment))
+        return next((chain.link(entry) for number, entry in entries if number == sequence), None)
 
     async def trees(self, tenants: Sequence[TenantId]) -> dict[TenantId, merkle.Tree]:
         t = tables.trees
@@ -45,12 +49,13 @@ class SqlLedger:
 
     async def append(self, stored: Stored, *, at: float) -> None:
         position = stored.position
-        leaves = [
+        rows = [
             {
-                "tenant": leaf.tenant, "leaf": leaf.index, "author": position.author, "epoch": position.epoch,
-                "sequence": leaf.sequence, "received_at": at, "entry": leaf.entry,
+                "tenant": tenant, "first_leaf": leaves[0].index, "leaves": len(leaves), "author": position.author,
+                "epoch": position.epoch, "first_sequence": leaves[0].sequence, "last_sequence": leaves[-1].sequence,
+                "received_at": at, "entries": segments.pack([(leaf.sequence, leaf.entry) for leaf in leaves]),
             }
-            for leaf in stored.leaves
+            for tenant, leaves in segments.by_tenant(stored.leaves).items()
         ]  # fmt: skip
         trees = [
             {"tenant": tenant, "size": tree.size, "peaks": b"".join(tree.peaks), "signed_size": 0}
@@ -59,7 +64,7 @@ class SqlLedger:
         grow = upsert(tables.trees)
         move = upsert(tables.authors)
         async with self._database.writing() as connection:
-            await connection.execute(insert(tables.leaves), leaves)
+            await connection.execute(insert(tables.segments), rows)
             await connection.execute(
                 grow.on_conflict_do_update(
                     index_elements=["tenant"], set_={"size": grow.excluded.size, "peaks": grow.excluded.peaks}
@@ -89,12 +94,15 @@ class SqlLedger:
             await connection.execute(insert(tables.checkpoints).values(tenant=tenant, size=size, signed_at=at, note=note))
             await connection.execute(update(tables.trees).where(tables.trees.c.tenant == tenant).values(signed_size=size))
 
-    async def rows_by_author(self) -> list[Row]:
-        t = tables.leaves
-        return await self._rows(t.c.author, t.c.epoch, t.c.sequence)
-
-    async def rows_by_tenant(self) -> list[Row]:
-        return await self._rows(tables.leaves.c.tenant, tables.leaves.c.leaf)
+    async def segments(self) -> list[Segment]:
+        """Everything that is stored, by tenant and leaf."""
+        t = tables.segments
+        async with self._database.reading() as connection:
+            rows = await connection.execute(select(t).order_by(t.c.tenant, t.c.first_leaf))
+            return [
+                Segment(TenantId(r.tenant), r.first_leaf, AgentId(r.author), Epoch(r.epoch), r.first_sequence, r.entries)
+                for r in rows
+            ]
 
     async def positions(self) -> dict[tuple[AgentId, Epoch], chain.Position]:
         async with self._database.reading() as connection:
@@ -114,12 +122,6 @@ class SqlLedger:
         async with self._database.reading() as connection:
             rows = await connection.execute(select(t.c.kind, t.c.author, t.c.why).order_by(t.c.id))
             return [(row.kind, row.author, row.why) for row in rows]
-
-    async def _rows(self, *order: object) -> list[Row]:
-        t = tables.leaves
-        async with self._database.reading() as connection:
-            rows = await connection.execute(select(t).order_by(*order))  # type: ignore[arg-type]  # columns of t
-            return [Row(TenantId(r.tenant), r.leaf, AgentId(r.author), Epoch(r.epoch), r.sequence, r.entry) for r in rows]
 
 
 def _tree(size: int, peaks: bytes) -> merkle.Tree:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -43,16 +43,18 @@ authors = Table(
     Column("next", BigInteger, nullable=False),
     Column("head", LargeBinary(32), nullable=False),
 )  # fmt: skip
-leaves = Table(
-    "ledger_leaves", metadata,
+segments = Table(
+    "ledger_segments", metadata,
     Column("tenant", String(64), primary_key=True),
-    Column("leaf", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_leaf", BigInteger, primary_key=True, autoincrement=False),
+    Column("leaves", Integer, nullable=False),
     Column("author", String(64), nullable=False),
     Column("epoch", String(32), nullable=False),
-    Column("sequence", BigInteger, nullable=False),
+    Column("first_sequence", BigInteger, nullable=False),
+    Column("last_sequence", BigInteger, nullable=False),
     Column("received_at", Float, nullable=False),
-    Column("entry", LargeBinary, nullable=False),
-    UniqueConstraint("author", "epoch", "sequence"),
+    Column("entries", LargeBinary, nullable=False),  # msgpack [[sequence, entry], …] in the order of the leaves
+    Index("ledger_segments_author", "author", "epoch", "first_sequence"),
 )  # fmt: skip
 trees = Table(
     "ledger_trees", metadata,

@@ -16,6 +16,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,10 @@ from sync.wire import codec
 log = logs.get("journal")
 GROUP = 100
 MAX_WAITING = 20_000
+RECENT = 4096
+"""Newest records kept in memory: whoever sends them on has no need of the disk."""
+MARK_EVERY_S = 5.0
+"""How often, at most, the file beside the database is brought up to date."""
 PLATFORM = TenantId("_platform")
 """The tenant of records that are about no tenant: an epoch's start, for one."""
 
@@ -86,6 +91,9 @@ class Journal:
         self.position = chain.start(author, Epoch(""))
         self.first = 0
         self.hub_seen = b""
+        self._recent: deque[bytes] = deque(maxlen=RECENT)
+        self._marked_at = float("-inf")
+        self._unmarked: bytes | None = None
         self.grew = asyncio.Event()
 
     @property
@@ -134,7 +142,11 @@ class Journal:
         await done
 
     def read(self, first: int, limit: int) -> list[bytes]:
-        """At most `limit` entries from number `first` on, in order. Blocks for a disk read."""
+        """At most `limit` entries from number `first` on, in order. Blocks for a disk read where they are not recent."""
+        recent, upto = list(self._recent), self.position.next
+        begin = len(recent) - (upto - first)
+        if 0 <= begin <= len(recent) and first >= self.first:
+            return recent[begin : begin + limit]
         with self._reading:
             rows = self._reader.execute("select entry from entries where sequence >= ? order by sequence limit ?", (first, limit))
             return [row[0] for row in rows]
@@ -145,6 +157,7 @@ class Journal:
             self._work.put(None)
             self._thread.join(timeout=10)
             self._thread = None
+            self._write_mark()
             self._reader.close()
             self._database.close()
 
@@ -216,8 +229,11 @@ class Journal:
             number += 1
         position = chain.Position(self._author, self.position.epoch, number, head)
         with self._database:
-            self._database.executemany("insert into entries values (?, ?)", rows)
+            # One statement for the group: each step of SQLite gives up the interpreter, and has to win it back.
+            places = ", ".join(["(?, ?)"] * len(rows))
+            self._database.execute(f"insert into entries values {places}", [value for row in rows for value in row])
             _set_meta(self._database, "head", _stored(position, chain.sign_head(position, self._signer)))
+        self._recent.extend(data for _, data in rows)
         self.position = position
         return written
 
@@ -238,8 +254,15 @@ class Journal:
             self._database.execute("delete from entries where sequence < ?", (upto,))
             _set_meta(self._database, "anchor", _stored(anchor, b""))
         self.first = upto
-        # What the hub has receipted is remembered beside the database: one that knows less was restored from a copy.
-        files.write_atomically(_mark_path(self._path), _stored(anchor, b""), mode=files.PRIVATE)
+        self._unmarked = _stored(anchor, b"")
+        if self._clock.monotonic() - self._marked_at >= MARK_EVERY_S:
+            self._write_mark()
+
+    def _write_mark(self) -> None:
+        """Remembers beside the database what the hub has receipted: one that knows less was restored from a copy."""
+        if self._unmarked is not None:
+            files.write_atomically(_mark_path(self._path), self._unmarked, mode=files.PRIVATE)
+            self._unmarked, self._marked_at = None, self._clock.monotonic()
 
     @staticmethod
     def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:

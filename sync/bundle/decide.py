@@ -56,8 +56,23 @@ CACHE_BY_LEVEL = {
 }
 
 
+REMEMBERED = 10_000
+"""Decisions kept for one bundle: there are few tenants × levels × sets of categories × models."""
+
+
 def decide(snapshot: Snapshot, tenant: Tenant, facts: Facts, model: Model | None) -> Decision:
     """The decision for one request. `model` None: where could any model run?"""
+    key = (tenant.id, facts, model.name if model else None)
+    known = snapshot.decided.get(key) if snapshot.tenants.get(tenant.id) is tenant else None
+    if isinstance(known, Decision):
+        return known
+    decision = _decide(snapshot, tenant, facts, model)
+    if len(snapshot.decided) < REMEMBERED and snapshot.tenants.get(tenant.id) is tenant:
+        snapshot.decided[key] = decision
+    return decision
+
+
+def _decide(snapshot: Snapshot, tenant: Tenant, facts: Facts, model: Model | None) -> Decision:
     level = max(facts.level, tenant.floor)
     zones, regions, reasons = _by_route(snapshot, tenant, level)
     if tenant.floor > facts.level:

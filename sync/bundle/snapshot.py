@@ -165,6 +165,8 @@ class Snapshot:
         self.models = {model.name: model for model in bundle.models}
         self.sites = {site.id: site for site in bundle.sites}
         self.agents = {agent.id: agent for agent in bundle.agents}
+        self.decided: dict[object, object] = {}
+        """What `decide` has worked out for this bundle: it is pure, so the same facts need no second time."""
 
     @functools.cached_property
     def regions(self) -> dict[Region, str]:

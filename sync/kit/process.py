@@ -17,8 +17,13 @@ class Service(Protocol):
     async def stop(self) -> None: ...
 
 
+SWITCH_S = 0.0005
+"""How long a busy thread may keep the interpreter from one that waits, such as the journal's after its fsync (5 ms by default)."""
+
+
 def run(start: Callable[[], Awaitable[Service]]) -> int:
     """Starts a service and runs it until SIGINT or SIGTERM, then stops it in order; the exit code."""
+    sys.setswitchinterval(SWITCH_S)
     try:
         import uvloop  # noqa: PLC0415 - not there on every platform
 

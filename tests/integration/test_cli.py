@@ -81,7 +81,10 @@ def test_a_port_in_use_is_named_and_nothing_is_left_running(configured: Path) ->
 
 def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for done in (ringfence(tmp_path, "serve", "--state", tmp_path / "file/x"), agent(tmp_path, "request", "--name", "a", "--state", tmp_path / "file/x")):
+    for done in (
+        ringfence(tmp_path, "serve", "--state", tmp_path / "file/x"),
+        agent(tmp_path, "request", "--name", "a", "--state", tmp_path / "file/x"),
+    ):
         assert done.returncode == 1
         assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
 

@@ -18,7 +18,9 @@ from tests.support import running as support
 
 README = (support.ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line.split("#")[0].strip() for language, block in BLOCKS if language == "sh" for line in block.splitlines() if line.strip()]
+COMMANDS = [
+    line.split("#")[0].strip() for language, block in BLOCKS if language == "sh" for line in block.splitlines() if line.strip()
+]
 BY_CI = {"make demo", "make test"}
 NEEDS_TORCH = {"python -m onnxruntime_genai.models.builder -i HF_FOLDER -o built -p int4 -e cpu -c cache"}
 """guide itself was made by this command: packaging/models/build.sh runs it."""
@@ -72,7 +74,8 @@ def test_the_commands_of_the_readme_work_in_their_order(desk: tuple[Path, dict[s
         assert "branch-1" in run("ringfence-agent status")
         assert "intact" in run("ringfence-agent journal verify")
         support.eventually(
-            lambda: "intact" in support.command("ringfence", "audit", "verify", cwd=folder, **environment).stdout, "there is a ledger"
+            lambda: "intact" in support.command("ringfence", "audit", "verify", cwd=folder, **environment).stdout,
+            "there is a ledger",
         )
         assert "intact" in run("ringfence audit verify")
     finally:
@@ -108,7 +111,9 @@ def test_the_demonstration_leaves_its_address_and_ends_on_a_signal(tmp_path: Pat
     """Without --once it stays up, writes its exports, and ends everything on SIGTERM."""
     with (tmp_path / "out").open("wb") as output:
         demo = subprocess.Popen(
-            [support.SCRIPTS / "python", support.ROOT / "packaging/demo/demo.py", "--state", tmp_path / "demo"], stdout=output, stderr=output
+            [support.SCRIPTS / "python", support.ROOT / "packaging/demo/demo.py", "--state", tmp_path / "demo"],
+            stdout=output,
+            stderr=output,
         )
     exports = tmp_path / "demo/env"
     try:
@@ -127,5 +132,8 @@ def test_the_demonstration_leaves_its_address_and_ends_on_a_signal(tmp_path: Pat
 async def _status(url: str, key: str) -> int:
     import aiohttp
 
-    async with aiohttp.ClientSession() as http, http.get(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"}) as response:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"}) as response,
+    ):
         return response.status

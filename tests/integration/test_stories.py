@@ -188,11 +188,12 @@ def test_invariant_5_the_ledger_verifies_and_a_flipped_byte_is_named(running: sy
     source = sqlite3.connect(running.hub / "ringfence.db")
     target = sqlite3.connect(copy / "ringfence.db")
     source.backup(target)
-    (entry, leaf) = target.execute("select entry, leaf from ledger_leaves where tenant = 'acme' order by leaf limit 1").fetchone()
-    flipped = bytearray(entry)
+    query = "select entries, first_leaf from ledger_segments where tenant = 'acme' order by first_leaf limit 1"
+    (entries, leaf) = target.execute(query).fetchone()
+    flipped = bytearray(entries)
     flipped[len(flipped) // 2] ^= 1
     with target:
-        target.execute("update ledger_leaves set entry = ? where tenant = 'acme' and leaf = ?", (bytes(flipped), leaf))
+        target.execute("update ledger_segments set entries = ? where tenant = 'acme' and first_leaf = ?", (bytes(flipped), leaf))
     for database in (source, target):
         database.close()
     shutil.copy(running.hub / "hub-public-key.txt", copy)

@@ -74,9 +74,11 @@ def eventually(look: Callable[[], T], what: str) -> T:
 
 def ledger_fields(running: system.System, kind: str) -> list[dict[str, object]]:
     """The fields of all records of a kind in the hub's ledger."""
+    from orchestrator.ledger import segments
     from sync.audit import chain
 
     database = sqlite3.connect(f"file:{running.hub / 'ringfence.db'}?mode=ro", uri=True)
-    rows = database.execute("select entry from ledger_leaves").fetchall()
+    rows = database.execute("select entries from ledger_segments").fetchall()
     database.close()
-    return [entry.fields for (data,) in rows if (entry := chain.decode(data)).kind == kind]
+    entries = (chain.decode(data) for (packed,) in rows for _, data in segments.unpack(packed))
+    return [entry.fields for entry in entries if entry.kind == kind]

@@ -15,7 +15,8 @@ from orchestrator.access import keys as access
 from orchestrator.dispatch.limits import LimitReached, Limits
 from orchestrator.fleet import admission
 from orchestrator.fleet.presence import SILENT_S, Presence
-from orchestrator.ledger import ingest, verify
+from orchestrator.ledger import ingest, segments, verify
+from orchestrator.ledger.segments import Segment
 from orchestrator.routing import plan as plans
 from orchestrator.tenants import compiler, document
 from sync.audit import chain, checkpoint, merkle
@@ -237,8 +238,9 @@ def ledger(tenants: list[str]) -> tuple[list[verify.Row], dict, list, signing.Si
 
 
 def report_on(rows, positions, notes, signer) -> verify.Report:
-    by_tenant = sorted(rows, key=lambda r: (r.tenant, r.index))
-    return verify.verify(sorted(rows, key=lambda r: r.sequence), positions, by_tenant, notes, signer.public_key)
+    stored = [Segment(r.tenant, r.index, r.author, r.epoch, r.sequence, segments.pack([(r.sequence, r.entry)])) for r in rows]
+    stored.sort(key=lambda s: (s.tenant, s.first_leaf))
+    return verify.verify(stored, positions, notes, signer.public_key)
 
 
 def test_an_intact_ledger_is_reported_so() -> None:
@@ -275,6 +277,14 @@ def test_invariant_5_whatever_is_changed_in_a_ledger_is_reported(at: int, data) 
     report = report_on(rows, positions, notes, signer)
     assert not report.intact
     assert report.mistakes[0]
+
+
+def test_a_segment_that_is_not_readable_is_reported() -> None:
+    rows, positions, notes, signer = ledger(["x", "x"])
+    for packed in (b"\xc1", b"\x01", b"\x91\x01"):
+        stored = [Segment(rows[0].tenant, 0, rows[0].author, rows[0].epoch, 0, packed)]
+        report = verify.verify(stored, positions, notes, signer.public_key)
+        assert any("not readable" in mistake for mistake in report.mistakes)
 
 
 def test_settings_are_read_with_their_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,53 @@
+"""Asks the models that ship the questions that were held out of their training, through the agent's own engines.
+
+    .venv/bin/python packaging/models/take_exam.py packaging/models/repository
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import dataset
+import numpy as np
+from edge_agent.inference import repository
+
+
+async def main(folder: Path) -> int:
+    found = repository.Repository(folder, threads=1)
+    found.scan()
+    guide, encoder = await found.get("guide"), await found.get("guide-embed")
+    answers = {pair.key: pair.answer for pair in dataset.pairs()}
+    right = honest = 0
+    for key, question in dataset.exam():
+        payload = {
+            "messages": ({"role": "user", "content": question},), "max_tokens": 80, "temperature": None, "top_p": None, "seed": None, "stop": (),
+        }  # fmt: skip
+        said = (await guide.engine.run(payload, None)).text
+        if said == answers[key]:
+            right += key != dataset.OFF_TOPIC
+            honest += key == dataset.OFF_TOPIC
+        else:
+            print(f"wrong: {question} -> {said}")
+    asked = [row for row in dataset.exam() if row[0] != dataset.OFF_TOPIC]
+    known = [(p.key, q) for p in dataset.pairs() if p.key != dataset.OFF_TOPIC for q in p.phrasings if "{" not in q]
+    bank, queries = await _vectors(encoder, [q for _, q in known]), await _vectors(encoder, [q for _, q in asked])
+    nearest = (queries @ bank.T).argmax(axis=1)
+    near = sum(known[j][0] == asked[i][0] for i, j in enumerate(nearest))
+    off = len(dataset.exam()) - len(asked)
+    print(f"guide: {right} of {len(asked)} held-out questions right, {honest} of {off} off-topic ones answered honestly")
+    print(f"guide-embed: the nearest known question is of the right pair for {near} of {len(asked)}")
+    found.close()
+    return 0 if right >= 54 and honest == off else 1
+
+
+async def _vectors(encoder: repository.Loaded, texts: list[str]) -> np.ndarray:
+    result = await encoder.engine.run({"input": tuple(texts)}, None)
+    return np.frombuffer(result.fields["vectors"], dtype="<f4").reshape(len(texts), -1)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(Path(sys.argv[1]))))
