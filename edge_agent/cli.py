@@ -120,19 +120,11 @@ def models_add(
     about: Annotated[str, typer.Option(help="A sentence about it.")] = "",
 ) -> None:
     """Copies a model in and writes its manifest, with a digest of each file."""
-    chosen = settings.read(models=models).models
     made = repository.add(
-        chosen,
-        folder,
-        name=name,
-        version=version,
-        task=task,
-        max_tokens=max_tokens,
-        pooling=pooling,
-        labels=label or [],
-        licence=licence,
-    )
-    out.print(f"The model '{made.name}', version {made.version}, is in {chosen}: {len(made.files)} files.")
+        settings.read(models=models).models, folder, name=name, version=version, task=task, max_tokens=max_tokens, pooling=pooling,
+        labels=label or [], licence=licence, temperature=temperature, about=about,
+    )  # fmt: skip
+    out.print(f"The model '{made.name}', version {made.version}, is added: {len(made.files)} files.")
 
 
 @models_cli.command("list")

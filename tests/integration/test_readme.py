@@ -66,7 +66,7 @@ def test_the_commands_of_the_readme_work_in_their_order(desk: tuple[Path, dict[s
         assert "fingerprint" in run("ringfence-agent request")
         assert "admitted" in run("ringfence agents admit")
         assert "admitted" in run("ringfence-agent accept")
-        assert "is in" in run("ringfence-agent models add")
+        assert "is added" in run("ringfence-agent models add")
         assert "qwen" in run("ringfence-agent models list")
         serve("ringfence-agent run")
         status = folder / "ringfence-agent-state/status.json"
