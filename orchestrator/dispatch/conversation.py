@@ -6,7 +6,6 @@ whether it is there, and the broker says at once when nobody listens.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from sync.bus.port import Bus, BusUnavailable, Conversation, NobodyThere
@@ -14,13 +13,14 @@ from sync.kit import errors
 from sync.kit.clock import Clock
 from sync.kit.ids import AgentId
 from sync.wire import codec, subjects
-from sync.wire.messages import Accepted, Cancel, Chunk, Done, Failed, Ping, Pong, Run
+from sync.wire.messages import Accepted, Cancel, Chunk, Done, Failed, Ping, Pong, Reply, Run
 from sync.wire.session import HubSession
 
 STALL_S = 0.7
 """Seconds without a reply after which the agent is asked whether it is there."""
 PROBE_S = 1.0
 MAX_SILENT_PROBES = 2
+REPLIES: tuple[type[Reply], ...] = (Accepted, Chunk, Done, Failed)
 
 
 class AgentLost(errors.Retryable):
@@ -52,65 +52,83 @@ class Line:
     clock: Clock
 
 
-async def hold(line: Line, agent: AgentId, session: HubSession, run: Run) -> AsyncGenerator[Chunk | Done]:
-    """The chunks in order, then the end. Raises AgentLost, AgentFailed, DeadlinePassed or what the bus raises.
+class Attempt:
+    """One request at one agent. `close` it, however it ends: what is still at work there is cancelled."""
 
-    Leaving early, for whatever reason, cancels the request at the agent.
-    """
-    ended = False
-    try:
-        async with line.bus.converse(subjects.run(agent), session.seal(run)) as conversation:
-            expected = 0
+    def __init__(self, line: Line, agent: AgentId, session: HubSession, run: Run) -> None:
+        self._line = line
+        self._agent = agent
+        self._session = session
+        self._run = run
+        self._conversation: Conversation | None = None
+        self._chunks = 0
+        self._ended = False
+
+    async def next(self) -> Chunk | Done:
+        """The next piece, or the end. Raises AgentLost, AgentFailed, DeadlinePassed or what the bus raises."""
+        try:
+            if self._conversation is None:
+                frame = self._session.seal(self._run)
+                self._conversation = await self._line.bus.converse(subjects.run(self._agent), frame)
             while True:
-                frame = await _next(line, agent, conversation, run)
-                match session.open(frame, Accepted, Chunk, Done, Failed):
-                    case Accepted():
-                        continue
-                    case Chunk() as chunk:
-                        if chunk.sequence != expected:
-                            raise AgentLost(f"A piece of the answer of '{agent}' was lost on the way.")
-                        expected += 1
-                        yield chunk
-                    case Done() as done:
-                        ended = True
-                        if done.chunks != expected:
-                            raise AgentLost(f"The last piece of the answer of '{agent}' was lost on the way.")
-                        yield done
-                        return
-                    case Failed() as failed:
-                        ended = True
-                        raise AgentFailed(failed)
-    except NobodyThere as error:
-        ended = True
-        raise AgentLost(f"The agent '{agent}' is not there.") from error
-    finally:
-        if not ended and line.bus.connected:
-            await line.bus.publish(subjects.control(agent), codec.encode(Cancel(run.request)))
+                frame = await self._frame(self._conversation)
+                message: Reply = self._session.open(frame, *REPLIES)
+                if not isinstance(message, Accepted):
+                    return self._checked(message)
+        except NobodyThere as error:
+            self._ended = True
+            raise AgentLost(f"The agent '{self._agent}' is not there.") from error
 
+    async def close(self) -> None:
+        if self._conversation is None:
+            return
+        self._conversation.close()
+        if not self._ended and self._line.bus.connected:
+            self._ended = True
+            await self._line.bus.publish(subjects.control(self._agent), codec.encode(Cancel(self._run.request)))
 
-async def _next(line: Line, agent: AgentId, conversation: Conversation, run: Run) -> bytes:
-    silent = 0
-    while True:
-        left = run.deadline - line.clock.wall()
-        if left <= 0:
-            raise DeadlinePassed("The request took longer than its time allows.")
-        frame = await conversation.next(min(STALL_S, left))
-        if frame is not None:
-            return frame
-        if await _working(line, agent, run):
-            silent = 0
-            continue
-        silent += 1
-        if silent >= MAX_SILENT_PROBES:
-            raise AgentLost(f"The agent '{agent}' no longer answers.")
+    def _checked(self, message: Chunk | Done | Failed) -> Chunk | Done:
+        """The message, where it is the one that follows: a lost piece must not pass unseen."""
+        match message:
+            case Chunk():
+                if message.sequence != self._chunks:
+                    raise AgentLost(f"A piece of the answer of '{self._agent}' was lost on the way.")
+                self._chunks += 1
+                return message
+            case Done():
+                self._ended = True
+                if message.chunks != self._chunks:
+                    raise AgentLost(f"The last piece of the answer of '{self._agent}' was lost on the way.")
+                return message
+            case Failed():
+                self._ended = True
+                raise AgentFailed(message)
 
+    async def _frame(self, conversation: Conversation) -> bytes:
+        """The next frame, however slow the agent is, as long as it is there."""
+        silent = 0
+        while True:
+            left = self._run.deadline - self._line.clock.wall()
+            if left <= 0:
+                raise DeadlinePassed("The request took longer than its time allows.")
+            frame = await conversation.next(min(STALL_S, left))
+            if frame is not None:
+                return frame
+            if await self._is_working():
+                silent = 0
+                continue
+            silent += 1
+            if silent >= MAX_SILENT_PROBES:
+                raise AgentLost(f"The agent '{self._agent}' no longer answers.")
 
-async def _working(line: Line, agent: AgentId, run: Run) -> bool:
-    """Whether the agent says that it has the request. Raises AgentLost where nobody is there, or it does not know it."""
-    try:
-        reply = await line.bus.request(subjects.control(agent), codec.encode(Ping(run.request)), timeout_s=PROBE_S)
-        return codec.decode(reply, Pong).working
-    except NobodyThere as error:
-        raise AgentLost(f"The agent '{agent}' went away.") from error
-    except BusUnavailable:
-        return False
+    async def _is_working(self) -> bool:
+        """Whether the agent says that it has the request. Raises AgentLost where nobody is there."""
+        ping = codec.encode(Ping(self._run.request))
+        try:
+            reply = await self._line.bus.request(subjects.control(self._agent), ping, timeout_s=PROBE_S)
+            return codec.decode(reply, Pong).working
+        except NobodyThere as error:
+            self._ended = True
+            raise AgentLost(f"The agent '{self._agent}' went away.") from error
+        except BusUnavailable:
+            return False

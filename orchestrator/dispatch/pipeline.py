@@ -10,17 +10,18 @@ Invariants, each with a test of its words:
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from classifiers.engine import Classifier
 from classifiers.verdict import Assessment
-from orchestrator.dispatch import conversation, record
+from orchestrator.dispatch import record
 from orchestrator.dispatch.ask import Admitted, Ask, Decided, Outcome
-from orchestrator.dispatch.conversation import AgentFailed, AgentLost, Line
+from orchestrator.dispatch.conversation import AgentFailed, AgentLost, Attempt, Line
 from orchestrator.dispatch.limits import Limits
 from orchestrator.fleet.presence import Presence
 from orchestrator.routing import plan as plans
@@ -36,11 +37,12 @@ from sync.kit.clock import Clock
 from sync.kit.ids import ModelName, Region
 from sync.kit.metrics import Registry
 from sync.wire import codec
-from sync.wire.levels import CacheScope
+from sync.wire.levels import CacheScope, Level
 from sync.wire.messages import Chunk, Done, Run, Ticket
 from sync.wire.session import HubSessions
 
 log = logs.get("pipeline")
+TASKS = ("generate", "embed", "classify")
 INLINE_CHARACTERS = 20_000
 """Texts up to this long are classified on the event loop (well under a millisecond); longer ones on a thread."""
 
@@ -68,46 +70,70 @@ class Meters:
     """The pipeline's metrics."""
 
     def __init__(self, registry: Registry) -> None:
-        self.requests = registry.counter("ringfence_requests_total", "Requests by task and outcome.", ("task", "outcome"))
-        self.tokens = registry.counter("ringfence_tokens_total", "Tokens by direction.", ("direction",))
-        self.levels = registry.counter("ringfence_levels_total", "Requests by the level found.", ("level",))
-        self.cached = registry.counter("ringfence_cache_hits_total", "Requests answered from an agent's cache.")
+        requests = registry.counter("ringfence_requests_total", "Requests by task and outcome.", ("task", "outcome"))
+        tokens = registry.counter("ringfence_tokens_total", "Tokens by direction.", ("direction",))
+        levels = registry.counter("ringfence_levels_total", "Requests by the level found.", ("level",))
         stages = registry.seconds("ringfence_stage_seconds", "Seconds by stage.", ("stage",))
+        # Looked up once: a look-up by label costs as much as the count itself.
+        self.requests = {(t, o): requests.labels(t, o) for t in TASKS for o in ("answered", "failed", "cancelled")}
+        self.prompt_tokens, self.completion_tokens = tokens.labels("prompt"), tokens.labels("completion")
+        self.levels = {level: levels.labels(level.label) for level in Level}
+        self.cached = registry.counter("ringfence_cache_hits_total", "Requests answered from an agent's cache.")
         self._stages = {name: stages.labels(name) for name in ("admit", "prepare", "decide", "run", "deliver")}
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.took(name, time.perf_counter() - began)
-
-    def took(self, name: str, seconds: float) -> None:
-        self._stages[name].observe(seconds)
+    def took(self, stage: str, since: float) -> float:
+        """Counts a stage that began at `since` (perf_counter seconds); the time now, at which the next one begins."""
+        now = time.perf_counter()
+        self._stages[stage].observe(now - since)
+        return now
 
 
 class Exchange:
     """One request that was decided and is being answered."""
 
-    def __init__(self, decided: Decided, pieces: AsyncIterator[str], outcome: Outcome) -> None:
+    def __init__(
+        self, decided: Decided, outcome: Outcome, meters: Meters, begin: Callable[[], Awaitable[tuple[Attempt, Chunk | Done]]]
+    ) -> None:
         self.decided = decided
         self.outcome = outcome
-        self._pieces = pieces
+        self._meters = meters
+        self._begin = begin
+        self._began = time.perf_counter()
+        self._attempt: Attempt | None = None
+        self._done = False
 
     async def first(self) -> str | None:
         """The first piece, or None where the answer has none: after it, an error can no longer be an HTTP status."""
-        return await anext(self._pieces, None)
+        self._attempt, message = await self._begin()
+        return self._piece(message)
 
     async def rest(self) -> AsyncIterator[str]:
-        async for piece in self._pieces:
-            yield piece
+        """The pieces after the first."""
+        assert self._attempt is not None, "first() comes first"  # noqa: S101
+        while not self._done:
+            piece = self._piece(await self._attempt.next())
+            if piece is not None:
+                yield piece
 
     async def complete(self) -> Outcome:
         """The whole answer."""
-        parts = [piece async for piece in self._pieces]
-        self.outcome.text = self.outcome.text or "".join(parts)
+        await self.first()
+        async for _ in self.rest():
+            pass
         return self.outcome
+
+    async def close(self) -> None:
+        if self._attempt is not None:
+            await self._attempt.close()
+
+    def _piece(self, message: Chunk | Done) -> str | None:
+        if isinstance(message, Chunk):
+            self.outcome.text += message.text
+            return message.text
+        self._done = True
+        self._meters.took("run", self._began)
+        _fill(self.outcome, message)
+        return None
 
 
 class Pipeline:
@@ -156,16 +182,24 @@ class Pipeline:
     @asynccontextmanager
     async def exchange(self, principal: Principal, ask: Ask) -> AsyncIterator[Exchange]:
         """All five stages: the caller reads the answer inside, then calls `deliver`; what fails inside is recorded."""
-        with self.meters.stage("admit"):
-            admitted = self.admit(principal, ask)
+        began = time.perf_counter()
+        admitted = self.admit(principal, ask)
+        self.meters.took("admit", began)
         with self.limits.slot(admitted.principal.tenant):
             decided, outcome = None, Outcome()
             try:
                 decided = await self.decide(admitted)
-                async with aclosing(self._run(decided, outcome)) as pieces:
-                    yield Exchange(decided, pieces, outcome)
+                exchange = Exchange(decided, outcome, self.meters, functools.partial(self._begin, decided, outcome))
+                try:
+                    yield exchange
+                finally:
+                    await exchange.close()
+                    if outcome.choice is not None:
+                        self._presence.ended(outcome.choice.agent)
             except BaseException as error:
-                self.meters.requests.labels(ask.task, "failed" if isinstance(error, Exception) else "cancelled").inc()
+                if isinstance(error, AgentLost) and outcome.choice is not None:
+                    self._presence.gone(outcome.choice.agent)
+                self.meters.requests[ask.task, "failed" if isinstance(error, Exception) else "cancelled"].inc()
                 await asyncio.shield(self._record_failure(admitted, decided, outcome, error))
                 raise
 
@@ -187,77 +221,71 @@ class Pipeline:
 
     async def decide(self, admitted: Admitted) -> Decided:
         """Prepares, then applies the policy and makes the plan. Refuses nothing: that is `_run`'s to do."""
-        with self.meters.stage("prepare"):
-            assessment = await self.prepare(admitted.ask)
-        with self.meters.stage("decide"):
-            facts = decide.Facts(assessment.level, frozenset(assessment.categories), admitted.principal.roles)
-            decision = decide.decide(admitted.snapshot, admitted.principal.tenant, facts, admitted.model)
-            here = self._presence.here(self._clock.monotonic(), admitted.snapshot)
-            plan = plans.plan(admitted.snapshot, decision, here, self._home, self._rng) if decision.allowed else []
-        self.meters.levels.labels(decision.level.label).inc()
+        began = time.perf_counter()
+        assessment = await self.prepare(admitted.ask)
+        began = self.meters.took("prepare", began)
+        facts = decide.Facts(assessment.level, frozenset(assessment.categories), admitted.principal.roles)
+        decision = decide.decide(admitted.snapshot, admitted.principal.tenant, facts, admitted.model)
+        here = self._presence.here(self._clock.monotonic(), admitted.snapshot)
+        plan = plans.plan(admitted.snapshot, decision, here, self._home, self._rng) if decision.allowed else []
+        self.meters.took("decide", began)
+        self.meters.levels[decision.level].inc()
         return Decided(admitted, assessment, ids.decision_id(), decision, tuple(plan))
 
     async def deliver(self, exchange: Exchange) -> None:
         """Writes the record and counts the use. Raises AuditUnavailable: then the answer must not go out."""
         decided, outcome = exchange.decided, exchange.outcome
         tenant = decided.admitted.principal.tenant
-        with self.meters.stage("deliver"):
-            ms = (self._clock.monotonic() - decided.admitted.began) * 1000
-            fields = record.of_request(decided, outcome, self._digests, ms, None)
-            await self._journal.append(tenant.id, record.KIND, fields)
+        began = time.perf_counter()
+        ms = (self._clock.monotonic() - decided.admitted.began) * 1000
+        fields = record.of_request(decided, outcome, self._digests, ms, None)
+        await self._journal.append(tenant.id, record.KIND, fields)
+        self.meters.took("deliver", began)
         self.limits.charge(tenant, outcome.prompt_tokens + outcome.completion_tokens)
-        self.meters.requests.labels(decided.admitted.ask.task, "answered").inc()
-        self.meters.tokens.labels("prompt").inc(outcome.prompt_tokens)
-        self.meters.tokens.labels("completion").inc(outcome.completion_tokens)
+        self.meters.requests[decided.admitted.ask.task, "answered"].inc()
+        self.meters.prompt_tokens.inc(outcome.prompt_tokens)
+        self.meters.completion_tokens.inc(outcome.completion_tokens)
         if outcome.cached:
             self.meters.cached.inc()
 
-    async def _run(self, decided: Decided, outcome: Outcome) -> AsyncGenerator[str]:
-        """The pieces of the answer, from the first agent of the plan that gives one."""
+    async def _begin(self, decided: Decided, outcome: Outcome) -> tuple[Attempt, Chunk | Done]:
+        """The first agent of the plan that answers, and its first message. Refuses what the policy does not allow."""
         if not decided.decision.allowed:
             raise PolicyDenied(
                 f"No place may process this request: {decided.decision.reasons[-1].why}.", reasons=decided.decision.reasons
             )
         failure: errors.RingfenceError | None = None
-        began = time.perf_counter()
-        try:
-            for choice in decided.plan:
-                outcome.choice, outcome.tries = choice, outcome.tries + 1
-                gone_out = False
-                try:
-                    async with aclosing(self._at(choice, decided, outcome)) as pieces:
-                        async for piece in pieces:
-                            gone_out = True
-                            yield piece
-                except (AgentLost, AgentFailed) as error:
-                    if isinstance(error, AgentLost):
-                        self._presence.gone(choice.agent)
-                    if gone_out or (isinstance(error, AgentFailed) and not error.retryable):
-                        raise
-                    log.warning("agent_failed", agent=choice.agent, code=error.code, request=decided.admitted.ask.request)
-                    failure = error
-                else:
-                    return
-            raise self._nobody(decided, failure)
-        finally:
-            self.meters.took("run", time.perf_counter() - began)
+        for choice in decided.plan:
+            attempt = self._attempt(choice, decided, outcome)
+            try:
+                message = await attempt.next()
+            except (AgentLost, AgentFailed) as error:
+                await attempt.close()
+                self._ended_at(choice, outcome, error)
+                if isinstance(error, AgentFailed) and not error.retryable:
+                    raise
+                log.warning("agent_failed", agent=choice.agent, code=error.code, request=decided.admitted.ask.request)
+                failure = error
+            except BaseException:
+                await attempt.close()
+                raise
+            else:
+                return attempt, message
+        raise self._nobody(decided, failure)
 
-    async def _at(self, choice: Choice, decided: Decided, outcome: Outcome) -> AsyncGenerator[str]:
-        """The pieces of the answer of one agent; the outcome is filled at the end."""
+    def _attempt(self, choice: Choice, decided: Decided, outcome: Outcome) -> Attempt:
         agent = decided.admitted.snapshot.agents[choice.agent]
         session = self._sessions.to(choice.agent, SealingKey(agent.sealing_key))
+        outcome.choice, outcome.tries = choice, outcome.tries + 1
         self._presence.began(choice.agent)
-        try:
-            run = self._run_message(choice, decided)
-            async with aclosing(conversation.hold(self._line, choice.agent, session, run)) as messages:
-                async for message in messages:
-                    if isinstance(message, Chunk):
-                        outcome.text += message.text
-                        yield message.text
-                    else:
-                        _fill(outcome, message)
-        finally:
-            self._presence.ended(choice.agent)
+        return Attempt(self._line, choice.agent, session, self._run_message(choice, decided))
+
+    def _ended_at(self, choice: Choice, outcome: Outcome, error: AgentLost | AgentFailed) -> None:
+        """Notes that an agent did not answer; one that is gone gets no work until it is heard again."""
+        self._presence.ended(choice.agent)
+        outcome.choice = None
+        if isinstance(error, AgentLost):
+            self._presence.gone(choice.agent)
 
     def _run_message(self, choice: Choice, decided: Decided) -> Run:
         admitted, decision = decided.admitted, decided.decision

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sync.bundle.snapshot import Snapshot
 from sync.kit.ids import AgentId
@@ -12,7 +12,7 @@ SILENT_S = 3.5
 """Seconds without a heartbeat after which an agent gets no new work. Beats come each second."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Seen:
     """An agent's last heartbeat and when it came (monotonic seconds), and what this hub has at work there."""
 
@@ -34,13 +34,16 @@ class Presence:
 
     def heard(self, beat: Beat, now: float) -> None:
         known = self._seen.get(beat.agent)
-        self._seen[beat.agent] = Seen(beat, now, known.mine if known else 0)
+        if known is None:
+            self._seen[beat.agent] = Seen(beat, now)
+        else:
+            known.beat, known.at = beat, now
 
     def gone(self, agent: AgentId) -> None:
         """Nobody listens for this agent: it gets no work until it is heard again."""
         known = self._seen.get(agent)
-        if known:
-            self._seen[agent] = replace(known, at=float("-inf"))
+        if known is not None:
+            known.at = float("-inf")
 
     def here(self, now: float, snapshot: Snapshot) -> dict[AgentId, Seen]:
         """The agents that are up and in the bundle."""
@@ -55,12 +58,12 @@ class Presence:
         return self._seen.get(agent)
 
     def began(self, agent: AgentId) -> None:
-        self._count(agent, 1)
+        """This hub has one request more at work there."""
+        known = self._seen.get(agent)
+        if known is not None:
+            known.mine += 1
 
     def ended(self, agent: AgentId) -> None:
-        self._count(agent, -1)
-
-    def _count(self, agent: AgentId, by: int) -> None:
         known = self._seen.get(agent)
-        if known:
-            self._seen[agent] = replace(known, mine=max(0, known.mine + by))
+        if known is not None:
+            known.mine = max(0, known.mine - 1)

@@ -16,6 +16,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ from sync.wire import codec
 
 log = logs.get("journal")
 GROUP = 100
+BUSY = 4
+"""A group of so many says that more are coming: the next one is waited for, so that fewer syncs carry more."""
+GATHER_S = 0.002
 MAX_WAITING = 20_000
 RECENT = 4096
 """Newest records kept in memory: whoever sends them on has no need of the disk."""
@@ -172,25 +176,25 @@ class Journal:
         self.first = _position(anchor).next if anchor else 0
 
     def _write(self) -> None:
+        """The writer thread: takes what has queued, as groups, until it is told to end."""
+        last = 0
         while True:
             item = self._work.get()
-            if item is None:
-                return
+            if last >= BUSY:
+                time.sleep(GATHER_S)
             group: list[_Append] = []
-            while True:
-                if isinstance(item, _Append):
-                    group.append(item)
-                    if len(group) < GROUP and not self._work.empty():
-                        item = self._work.get()
-                        if item is None:
-                            self._settle(group)
-                            return
-                        continue
-                if group:
-                    self._settle(group)
-                if isinstance(item, _Trim):
-                    self._settle_trim(item)
-                break
+            while isinstance(item, _Append):
+                group.append(item)
+                if len(group) == GROUP or self._work.empty():
+                    break
+                item = self._work.get()
+            if group:
+                self._settle(group)
+            last = len(group)
+            if isinstance(item, _Trim):
+                self._settle_trim(item)
+            elif item is None:
+                return
 
     def _settle(self, group: list[_Append]) -> None:
         """Commits a group and tells each of its callers."""

@@ -168,6 +168,9 @@ class Snapshot:
         self.decided: dict[object, object] = {}
         """What `decide` has worked out for this bundle: it is pure, so the same facts need no second time."""
 
+        self.principals: dict[bytes, object] = {}
+        """Whom `authenticate` has found for the digest of a key."""
+
     @functools.cached_property
     def regions(self) -> dict[Region, str]:
         """The jurisdiction of each region that has a site."""

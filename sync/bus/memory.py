@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
-from sync.bus import replies as waiting
 from sync.bus.port import BusUnavailable, Conflict, Handler, Incoming, NobodyThere
+from sync.bus.replies import Conversation
 
 
 class Exchange:
@@ -46,23 +45,25 @@ class MemoryBus:
         self._exchange.handlers.append((subject, self, handler))
 
     async def request(self, subject: str, data: bytes, *, timeout_s: float) -> bytes:
-        async with self.converse(subject, data) as conversation:
+        conversation = await self.converse(subject, data)
+        try:
             reply = await conversation.next(timeout_s)
-            if reply is None:
-                raise BusUnavailable(f"No reply on {subject} within {timeout_s} s.")
-            return reply
+        finally:
+            conversation.close()
+        if reply is None:
+            raise BusUnavailable(f"No reply on {subject} within {timeout_s} s.")
+        return reply
 
-    @asynccontextmanager
-    async def converse(self, subject: str, data: bytes) -> AsyncIterator[waiting.Conversation]:
+    async def converse(self, subject: str, data: bytes) -> Conversation:
         self._check()
-        replies = waiting.new()
+        conversation = Conversation(lambda: None)
 
         async def respond(reply: bytes) -> None:
-            waiting.offer(replies, reply)
+            conversation.offer(reply)
 
         if not await self._exchange.deliver(subject, data, respond):
-            replies.put_nowait(NobodyThere(f"Nobody listens on {subject}."))
-        yield waiting.Conversation(replies)
+            conversation.offer(NobodyThere(f"Nobody listens on {subject}."))
+        return conversation
 
     async def append(self, subject: str, data: bytes, *, expected_last: int) -> int:
         self._check()

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,8 @@ from nats.js import api
 from nats.js import errors as js_errors
 from nats.js.client import JetStreamContext
 
-from sync.bus import replies as waiting
 from sync.bus.port import BusUnavailable, Conflict, Handler, Incoming, NobodyThere, StreamFull
+from sync.bus.replies import Conversation
 from sync.kit import errors, logs
 from sync.wire import subjects
 
@@ -56,10 +56,11 @@ class NatsBus:
 
     def __init__(self, login: Login, owner: str, *, on_change: Callable[[bool], None] = lambda _: None) -> None:
         self._login = login
-        self._inbox = subjects.inbox(owner)
+        # Another inbox for each life of a process: a late reply to the last one must not pass for one to this.
+        self._inbox = f"{subjects.inbox(owner)}.{secrets.token_hex(4)}"
         self._on_change = on_change
         self._client = Client()
-        self._conversations: dict[str, waiting.Replies] = {}
+        self._conversations: dict[str, Conversation] = {}
         self._tokens = itertools.count()
         self._closing = False
         self.slow_consumers = 0
@@ -121,23 +122,27 @@ class NatsBus:
             await client.flush(5)
 
     async def request(self, subject: str, data: bytes, *, timeout_s: float) -> bytes:
-        async with self.converse(subject, data) as conversation:
+        conversation = await self.converse(subject, data)
+        try:
             reply = await conversation.next(timeout_s)
-            if reply is None:
-                raise BusUnavailable(f"No reply on {subject} within {timeout_s} s.")
-            return reply
+        finally:
+            conversation.close()
+        if reply is None:
+            raise BusUnavailable(f"No reply on {subject} within {timeout_s} s.")
+        return reply
 
-    @asynccontextmanager
-    async def converse(self, subject: str, data: bytes) -> AsyncIterator[waiting.Conversation]:
+    async def converse(self, subject: str, data: bytes) -> Conversation:
         self._check()
         token = f"{next(self._tokens):x}"
-        replies = self._conversations[token] = waiting.new()
+        conversation = self._conversations[token] = Conversation(lambda: self._conversations.pop(token, None))
         try:
-            with _wrapped(subject):
-                await self._client.publish(subject, data, reply=f"{self._inbox}.{token}")
-            yield waiting.Conversation(replies)
-        finally:
-            del self._conversations[token]
+            await self._client.publish(subject, data, reply=f"{self._inbox}.{token}")
+        except BaseException as error:
+            conversation.close()
+            if isinstance(error, (nats.errors.Error, OSError)):
+                raise BusUnavailable(f"The broker did not take {subject} ({type(error).__name__}).") from error
+            raise
+        return conversation
 
     async def append(self, subject: str, data: bytes, *, expected_last: int) -> int:
         self._check()
@@ -231,13 +236,13 @@ class NatsBus:
             raise BusUnavailable("The line to the broker is down.")
 
     async def _on_reply(self, message: Msg) -> None:
-        replies = self._conversations.get(subjects.owner_of(message.subject))
-        if replies is None:
+        conversation = self._conversations.get(subjects.owner_of(message.subject))
+        if conversation is None:
             return
         if message.headers and message.headers.get(api.Header.STATUS.value) == "503":
-            waiting.offer(replies, NobodyThere("Nobody listens there."))
+            conversation.offer(NobodyThere("Nobody listens there."))
         else:
-            waiting.offer(replies, message.data)
+            conversation.offer(message.data)
 
     async def _on_error(self, error: Exception) -> None:
         if isinstance(error, nats.errors.SlowConsumerError):

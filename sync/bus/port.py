@@ -6,7 +6,6 @@ Only `append` is durable. `publish` may be lost, and so may a request: callers a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,6 +65,10 @@ class Conversation(Protocol):
         """The next reply, or None where none came in time. Raises NobodyThere or Overrun."""
         ...
 
+    def close(self) -> None:
+        """Takes no more replies."""
+        ...
+
 
 class Bus(Protocol):
     """One process's line to the others."""
@@ -85,8 +88,8 @@ class Bus(Protocol):
         """The first reply. Raises NobodyThere or BusUnavailable."""
         ...
 
-    def converse(self, subject: str, data: bytes) -> AbstractAsyncContextManager[Conversation]:
-        """All replies, in order, until the caller leaves."""
+    async def converse(self, subject: str, data: bytes) -> Conversation:
+        """All replies, in order, until the caller closes it, which it must."""
         ...
 
     async def append(self, subject: str, data: bytes, *, expected_last: int) -> int:

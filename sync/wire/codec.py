@@ -9,7 +9,9 @@ Invariants, each with a test of its words:
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import typing
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import msgpack
@@ -83,16 +85,21 @@ def unpack(data: bytes) -> Any:
 
 
 def _plain(message: object) -> dict[str, object]:
-    names: tuple[str, ...] = message.__slots__  # type: ignore[attr-defined]  # every message is a slotted dataclass
-    return {name: _plain_value(getattr(message, name)) for name in names}
+    """A dataclass as a map, nested ones too. Enums need nothing: they are integers and strings."""
+    kind: type = type(message)
+    found: dict[str, object] = {name: getattr(message, name) for name in kind.__slots__}  # type: ignore[attr-defined]
+    for name in _nesting(kind):
+        value = found[name]
+        found[name] = tuple(map(_plain, value)) if isinstance(value, tuple) else _plain(value)
+    return found
 
 
-def _plain_value(value: object) -> object:
-    if hasattr(value, "__dataclass_fields__"):
-        return _plain(value)
-    if isinstance(value, tuple) and value and hasattr(value[0], "__dataclass_fields__"):
-        return tuple(_plain(item) for item in value)
-    return value
+@functools.cache
+def _nesting(kind: type) -> tuple[str, ...]:
+    """The fields of a message that hold further dataclasses, one or a tuple of them."""
+    hints = typing.get_type_hints(kind)
+    inner = {name: (*typing.get_args(hint), hint) for name, hint in hints.items()}
+    return tuple(name for name in kind.__slots__ if any(map(dataclasses.is_dataclass, inner[name])))  # type: ignore[attr-defined]
 
 
 @functools.cache

@@ -89,9 +89,10 @@ class TestBus:
     async def test_a_conversation_brings_all_replies_in_order(self, connect: Connect) -> None:
         a, b = await connect("a"), await connect("b")
         await b.subscribe("many", echo_n)
-        async with a.converse("many", b"200") as conversation:
-            assert [await conversation.next(5) for _ in range(200)] == [b"%d" % n for n in range(200)]
-            assert await conversation.next(0.01) is None
+        conversation = await a.converse("many", b"200")
+        assert [await conversation.next(5) for _ in range(200)] == [b"%d" % n for n in range(200)]
+        assert await conversation.next(0.01) is None
+        conversation.close()
 
     async def test_conversations_do_not_mix(self, connect: Connect) -> None:
         a, b = await connect("a"), await connect("b")
@@ -103,20 +104,22 @@ class TestBus:
         await b.subscribe("twice", twice)
 
         async def talk(n: int) -> None:
-            async with a.converse("twice", b"%d" % n) as conversation:
-                assert [await conversation.next(5), await conversation.next(5)] == [b"%d" % n] * 2
+            conversation = await a.converse("twice", b"%d" % n)
+            assert [await conversation.next(5), await conversation.next(5)] == [b"%d" % n] * 2
+            conversation.close()
 
         await asyncio.gather(*map(talk, range(50)))
 
     async def test_a_reader_that_is_too_slow_is_told_so(self, connect: Connect) -> None:
         a, b = await connect("a"), await connect("b")
         await b.subscribe("flood", echo_n)
-        async with a.converse("flood", b"%d" % (CONVERSATION_LIMIT + 500)) as conversation:
-            with pytest.raises(Overrun):
-                while True:
-                    await asyncio.sleep(0.01)
-                    while await conversation.next(0.2) is not None:
-                        await asyncio.sleep(0.0005)
+        conversation = await a.converse("flood", b"%d" % (CONVERSATION_LIMIT + 500))
+        with pytest.raises(Overrun):
+            while True:
+                await asyncio.sleep(0.01)
+                while await conversation.next(0.2) is not None:
+                    await asyncio.sleep(0.0005)
+        conversation.close()
 
     async def test_an_append_is_guarded_by_the_last_number(self, connect: Connect, subject: str) -> None:
         a = await connect("a")
