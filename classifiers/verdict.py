@@ -32,7 +32,7 @@ class Assessment:
     @property
     def categories(self) -> tuple[str, ...]:
         """The categories found, sorted."""
-        return tuple(sorted({finding.category for finding in self.findings}))
+        return tuple(sorted({finding.category for finding in self.findings})) if self.findings else ()
 
     def counts(self) -> dict[str, int]:
         """How many of each type: all that a log may know of them."""

@@ -137,7 +137,7 @@ class Runner:
         model = await self._repository.get(run.folder)
         if model.manifest.task != run.task:
             raise errors.Refused(f"The model folder '{run.folder}' is not for {run.task}.", code="model_task_mismatch")
-        key = self._cache.key(run, model.manifest.digest)
+        key = self._cache.key(run, model.digest)
         if key is not None and (known := await self._cache.find(key)) is not None:
             served.cached = True
             served.result = Result({}, known.prompt_tokens, known.completion_tokens, known.finish, known.text)

@@ -43,7 +43,7 @@ class _Encoder(abc.ABC):
             raise BadPayload("The request has no input texts, or an empty one.")
         rows = [row[: self._manifest.max_tokens] or [0] for row in self._tokens.encode_batch(texts)]
         found: list[Array] = [np.empty(0)] * len(rows)
-        for batch in _batches(rows):
+        for batch in _batches(rows, padded="attention_mask" in self._session.inputs):
             ids, mask = pad([rows[i] for i in batch], 0)
             feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
             output = self._session.run({n: a for n, a in feeds.items() if n in self._session.inputs}, stop)[0]
@@ -106,11 +106,15 @@ class LabelClassifier(_Encoder):
         return softmax(output)
 
 
-def _batches(rows: list[list[int]]) -> Iterator[list[int]]:
-    """Indexes of rows that run together: of like length, so that little is padding, and at most BATCH_TOKENS."""
+def _batches(rows: list[list[int]], *, padded: bool) -> Iterator[list[int]]:
+    """Indexes of rows that run together: of like length, so that little is padding, and at most BATCH_TOKENS.
+
+    Not `padded`: of the same length alone, since the model takes no mask and would read the padding as text.
+    """
     batch: list[int] = []
     for i in sorted(range(len(rows)), key=lambda i: len(rows[i])):
-        if batch and (len(batch) + 1) * len(rows[i]) > BATCH_TOKENS:
+        longer = bool(batch) and len(rows[i]) > len(rows[batch[0]])
+        if batch and ((len(batch) + 1) * len(rows[i]) > BATCH_TOKENS or (longer and not padded)):
             yield batch
             batch = []
         batch.append(i)

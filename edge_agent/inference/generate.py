@@ -13,7 +13,7 @@ from edge_agent.inference.sampling import Sampler
 from edge_agent.inference.text import Detokenizer, StopStrings, Tokens
 from edge_agent.inference.work import Worker
 
-EMIT_EVERY_S = 0.010
+EMIT_EVERY_S = 0.015
 """A fast model's tokens go out together, at most this long after the first of them."""
 
 

@@ -26,10 +26,11 @@ class NoSuchModel(errors.Retryable):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model that is ready."""
+    """A model that is ready. `digest` is over all its files."""
 
     manifest: Manifest
     engine: Engine
+    digest: str
 
 
 class Repository:
@@ -103,7 +104,7 @@ class Repository:
         folder, manifest = self._found[name]
         engine = await asyncio.to_thread(self._open, folder, manifest)
         log.info("model_loaded", model=name, version=manifest.version, task=manifest.task)
-        return Loaded(manifest, engine)
+        return Loaded(manifest, engine, manifest.digest)
 
     def _open(self, folder: Path, manifest: Manifest) -> Engine:
         manifests.check(folder, manifest)

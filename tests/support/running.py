@@ -37,9 +37,9 @@ def models(folder: Path) -> Path:
     return folder
 
 
-async def start(folder: Path, *places: system.Place, tenant: str = "acme") -> system.System:
+async def start(folder: Path, *places: system.Place, tenant: str = "acme", models_folder: Path | None = None) -> system.System:
     """A running system with these agents."""
-    made = system.System(folder / "run", list(places), models(folder / "models"), CONFIGURATION)
+    made = system.System(folder / "run", list(places), models_folder or models(folder / "models"), CONFIGURATION)
     await made.prepare(tenant)
     made.start()
     await made.wait_for_hub()

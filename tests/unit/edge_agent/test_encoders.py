@@ -1,0 +1,130 @@
+"""Encoders over real ONNX files, made here: pooling, labels, batches."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from edge_agent.inference import repository
+from edge_agent.inference.manifest import BadFolder
+from edge_agent.inference.port import BadPayload
+
+WIDTH, WORDS = 3, {"[UNK]": 0, "a": 1, "b": 2, "c": 3}
+TABLE = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, -1]], dtype=np.float32)
+Add = Callable[..., Awaitable[repository.Loaded]]
+
+
+def write_model(folder: Path, *, labels: bool) -> Path:
+    """A model that looks each token up in a table; with `labels`, the sum over the tokens is the logits."""
+    folder.mkdir()
+    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["hidden"])]
+    shape: list[object] = ["batch", "sequence", WIDTH]
+    if labels:
+        nodes.append(helper.make_node("ReduceSum", ["hidden", "axes"], ["logits"], keepdims=0))
+        shape = ["batch", WIDTH]
+    ids = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in ("input_ids",)]
+    output = helper.make_tensor_value_info("logits" if labels else "hidden", TensorProto.FLOAT, shape)
+    constants = [numpy_helper.from_array(TABLE, "table"), numpy_helper.from_array(np.array([1], dtype=np.int64), "axes")]
+    graph = helper.make_graph(nodes, "lookup", ids, [output], constants[: 2 if labels else 1])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), folder / "model.onnx")
+    tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture
+async def load(tmp_path: Path) -> AsyncIterator[Add]:
+    opened = []
+
+    async def make(task: str, **fields: object) -> repository.Loaded:
+        repository.add(
+            tmp_path / "models", write_model(tmp_path / task, labels=task == "classify"), name="m", version="1", task=task, **fields
+        )
+        found = repository.Repository(tmp_path / "models", threads=2)
+        assert found.scan() == []
+        opened.append(found)
+        return await found.get("m")
+
+    yield make
+    for found in opened:
+        found.close()
+
+
+async def vectors(model: repository.Loaded, *texts: str, **options: object) -> np.ndarray:
+    result = await model.engine.run({"input": texts, **options}, None)
+    width = result.fields["width"]
+    assert isinstance(width, int)
+    return np.frombuffer(result.fields["vectors"], dtype="<f4").reshape(-1, width)
+
+
+POOLED = {"mean": [2, 1, 0], "cls": [1, 0, 0], "last": [0, 1, 0]}
+
+
+@pytest.mark.parametrize("pooling", POOLED)
+async def test_vectors_are_pooled_as_the_manifest_says(load: Add, pooling: str) -> None:
+    model = await load("embed", pooling=pooling)
+    (found,) = await vectors(model, "a a b")
+    expected = np.array(POOLED[pooling]) / np.linalg.norm(POOLED[pooling])
+    assert np.allclose(found, expected, atol=1e-6)
+
+
+async def test_texts_of_any_length_come_back_in_their_order(load: Add) -> None:
+    model = await load("embed", max_tokens=2000)
+    texts = ["a " * n + "b" for n in (1, 1500, 3, 1000, 2, 1999)]
+    together = await vectors(model, *texts)
+    alone = [(await vectors(model, text))[0] for text in texts]
+    assert np.allclose(together, alone, atol=1e-5)
+
+
+async def test_a_text_is_cut_at_the_most_tokens_and_counted_so(load: Add) -> None:
+    model = await load("embed", max_tokens=2)
+    result = await model.engine.run({"input": ("a a b b b",)}, None)
+    assert result.prompt_tokens == 2
+    assert np.allclose(await vectors(model, "a a b b b"), await vectors(model, "a a"))
+
+
+async def test_fewer_dimensions_are_unit_vectors_again(load: Add) -> None:
+    model = await load("embed")
+    (found,) = await vectors(model, "a a b", dimensions=2)
+    assert np.allclose(found, np.array([2, 1]) / np.sqrt(5), atol=1e-6)
+    with pytest.raises(BadPayload, match="dimensions"):
+        await vectors(model, "a", dimensions=4)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"input": ()}, {"input": ("a", "")}, {"input": "a"}, {"input": (1,)}])
+async def test_what_is_no_list_of_texts_is_refused(load: Add, wrong: dict[str, object]) -> None:
+    model = await load("embed")
+    with pytest.raises(BadPayload):
+        await model.engine.run(wrong, None)
+
+
+async def test_a_classifier_gives_labels_with_their_chances(load: Add) -> None:
+    model = await load("classify", labels=["x", "y", "z"])
+    result = await model.engine.run({"input": ("a a a", "b")}, None)
+    first, second = result.fields["labels"]  # type: ignore[misc]
+    assert (first["label"], second["label"]) == ("x", "y")
+    assert first["score"] == pytest.approx(np.exp(3) / (np.exp(3) + 2), abs=1e-5)
+    assert sum(first["scores"].values()) == pytest.approx(1)
+
+
+async def test_labels_that_do_not_fit_the_model_are_said(load: Add) -> None:
+    model = await load("classify", labels=["x"])
+    with pytest.raises(BadPayload, match="3 scores for 1 labels"):
+        await model.engine.run({"input": ("a",)}, None)
+
+
+def test_a_model_that_is_no_text_encoder_is_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "source", labels=False)
+    model = onnx.load(folder / "model.onnx")
+    model.graph.node[0].input[1] = "pixels"
+    model.graph.input[0].name = "pixels"
+    onnx.save(model, folder / "model.onnx")
+    with pytest.raises(BadFolder, match="no text encoder"):
+        repository.add(tmp_path / "models", folder, name="m", version="1", task="embed")
