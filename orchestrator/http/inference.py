@@ -20,6 +20,8 @@ from orchestrator.http import bodies, errors, headers
 from sync.bundle import authorize
 from sync.kit import errors as kit_errors
 
+TOLD = "told"
+"""Where a request keeps the response of a stream whose client has had the error as an event."""
 Vectors = npt.NDArray[np.float32]
 WRITE_TIMEOUT_S = 30.0
 """Seconds that one write to a slow client may take before its stream ends."""
@@ -131,7 +133,9 @@ class Inference:
         except kit_errors.RingfenceError as error:
             # The status has gone out: the error is an event, and there is no [DONE].
             await _write(response, _event(errors.body_of(error, request["request_id"])))
-            raise Told from error
+            await response.write_eof()
+            request[TOLD] = response
+            raise
         last = frame.piece({}, finish=exchange.outcome.finish)
         if body.stream_options.include_usage:
             last += frame.usage(_usage(exchange))
@@ -146,10 +150,6 @@ class Inference:
     def _headers(self, exchange: Exchange) -> dict[str, str]:
         left = self.pipeline.limits.left(exchange.decided.admitted.principal.tenant)
         return headers.of(exchange.decided, exchange.outcome, left)
-
-
-class Told(Exception):
-    """Ends a stream whose client has had the error as an event."""
 
 
 class _Frames:

@@ -52,10 +52,9 @@ async def _answers_everything(request: web.Request, handler: Handler) -> web.Str
     request_id = request["request_id"] = bodies.new_request_id()
     try:
         response = await handler(request)
-    except inference.Told:
-        return web.Response()
     except kit_errors.RingfenceError as error:
-        response = errors.response_of(error, request_id)
+        told: web.StreamResponse | None = request.get(inference.TOLD)
+        response = told or errors.response_of(error, request_id)
     except web.HTTPException as error:
         ours = errors.of_aiohttp(error)
         if ours is None:

@@ -154,7 +154,9 @@ def vary(phrasing: str, rng: random.Random) -> str:
                 text = re.sub(rf"(?<!\w){re.escape(old)}(?!\w)" if not old.endswith(" ") else re.escape(old), new, text, count=1)
         words = text.split()
         words = [w for w in words if not (w in DROPPABLE and rng.random() < 0.08)]
-        text = rng.choice(OPENINGS) + " ".join(words) + rng.choice(CLOSINGS)
+        # "What is a tenant in ringfence" must stay apart from "what is ringfence": the name goes only behind longer questions.
+        closings = CLOSINGS if len(words) >= 5 else [closing for closing in CLOSINGS if "ringfence" not in closing]
+        text = rng.choice(OPENINGS) + " ".join(words) + rng.choice(closings)
     text = fill(text, rng)
     if rng.random() < 0.12 and len(text) > 12:
         i = rng.randrange(3, len(text) - 2)

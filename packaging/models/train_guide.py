@@ -51,15 +51,17 @@ def tokenizer(out: Path) -> PreTrainedTokenizerFast:
 
 
 def rows(tok: PreTrainedTokenizerFast, rng: random.Random) -> list[tuple[list[int], list[int]]]:
-    """One epoch: each phrasing varied twice, the off-topic ones three times. (question ids, answer ids) each."""
+    """One epoch: each phrasing varied twice, the off-topic ones three times, the first question of all six times. (question ids, answer ids) each."""
     found = []
     for pair in dataset.pairs():
         answer = tok.encode(pair.answer + END, add_special_tokens=False)
-        times = 3 if pair.key == dataset.OFF_TOPIC else 2
+        times = {dataset.OFF_TOPIC: 3, "what-is": 6}.get(pair.key, 2)
         for phrasing in pair.phrasings:
             for _ in range(times):
                 question = f"{START}user\n{dataset.vary(phrasing, rng)}{END}\n{START}assistant\n"
-                found.append((blurred(tok.encode(question, add_special_tokens=False), len(tok), rng), answer))
+                ids = tok.encode(question, add_special_tokens=False)
+                # A short question has no word to spare: without it, it would be another question.
+                found.append((blurred(ids, len(tok), rng) if phrasing.count(" ") >= 4 else ids, answer))
     rng.shuffle(found)
     found.sort(key=lambda r: (len(r[0]) + len(r[1])) // 12)
     return found
@@ -118,18 +120,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--start", type=Path, help="a folder of an earlier run to go on from")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="the highest learning rate")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     rng = random.Random(0)
-    tok = tokenizer(args.out)
-    model = Qwen2ForCausalLM(Qwen2Config(
+    if args.start:
+        tok = PreTrainedTokenizerFast.from_pretrained(args.start)
+        tok.save_pretrained(args.out)
+    else:
+        tok = tokenizer(args.out)
+    model = Qwen2ForCausalLM.from_pretrained(args.start) if args.start else Qwen2ForCausalLM(Qwen2Config(
         vocab_size=len(tok), hidden_size=256, intermediate_size=704, num_hidden_layers=4, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=1024, tie_word_embeddings=True, attention_dropout=0.1,
         bos_token_id=0, eos_token_id=2, pad_token_id=0))
     print(f"{len(dataset.pairs())} pairs, vocabulary {len(tok)}, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.05)
     began, step, epoch = time.monotonic(), 0, 0
     budget = args.minutes * 60
     while (spent := time.monotonic() - began) < budget:
@@ -138,7 +146,7 @@ def main() -> None:
             done = min(1.0, (time.monotonic() - began) / budget)
             warm = min(1.0, (step + 1) / 100)
             for group in optimizer.param_groups:
-                group["lr"] = 1.5e-3 * warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * done)))
+                group["lr"] = args.rate * warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * done)))
             loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
             optimizer.zero_grad()
             loss.backward()

@@ -65,6 +65,10 @@ def test_kill_9_of_an_agent_during_a_stream(running: system.System) -> None:
                 pass
         took = time.monotonic() - killed
     assert raised.value.body["code"] == "agent_lost"
+    lost = support.eventually(
+        lambda: [f for f in support.ledger_fields(running, "request") if f["code"] == "agent_lost"], "the failure is in the ledger"
+    )
+    assert (lost[0]["outcome"], lost[0]["agent"]) == ("failed", support.ONPREM.name)
     # The promise is 3 s; the bound here leaves room for a busy machine, and the figure is in docs/performance.md.
     assert took < 10, took
     agent.wait()
