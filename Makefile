@@ -27,7 +27,7 @@ demo: $(READY)  ## A hub and three agents, prompts of four sensitivities, and wh
 	@$(BIN)/python packaging/demo/demo.py $(ARGS)
 
 test: $(READY)  ## All tests, with real servers and real processes
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90 $(ARGS)
 
 unit: $(READY)  ## The pure code alone: seconds
 	@$(BIN)/python -m pytest tests/unit tests/contract tests/architecture $(ARGS)

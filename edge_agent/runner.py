@@ -204,8 +204,13 @@ class Runner:
     async def _say_failed(self, run: Run, reply: Reply, error: errors.RingfenceError) -> None:
         retryable = isinstance(error, (errors.Retryable, TicketRefused)) and not isinstance(error, AuditUnavailable)
         wait = error.retry_after_s if isinstance(error, errors.Retryable) else 0.0
+        # What is wrong on this machine is for its log: paths and settings are no business of the client.
+        here = isinstance(error, errors.Misconfigured)
+        if here:
+            log.error("model_unusable", request=run.request, code=error.code, detail=str(error))
+        sentence = "The agent cannot use this model; its log says why." if here else str(error)[:2000]
         try:
-            await reply(Failed(run.request, error.code, str(error)[:2000], retryable, wait))
+            await reply(Failed(run.request, error.code, sentence, retryable, wait))
         except errors.RingfenceError as failed:
             log.warning("reply_failed", request=run.request, code=failed.code)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
@@ -14,6 +15,7 @@ from sync.kit.ids import RequestId
 from sync.wire.levels import Level
 
 MAX_BODY = 4 * 1024 * 1024
+BODY_TIMEOUT_S = 30.0
 MAX_MESSAGES = 4096
 MAX_INPUTS = 2048
 B = TypeVar("B", bound=pydantic.BaseModel)
@@ -141,7 +143,11 @@ async def read(request: web.Request, kind: type[B]) -> B:
     """The checked body. Raises BadRequest with one sentence for the first mistake, or TooLarge."""
     if (request.content_length or 0) > MAX_BODY:
         raise errors.TooLarge(f"The body has {request.content_length} bytes; at most {MAX_BODY} are taken.")
-    raw = await request.read()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            raw = await request.read()
+    except TimeoutError as error:
+        raise errors.TooSlow(f"The body did not come within {BODY_TIMEOUT_S:.0f} s.") from error
     try:
         return kind.model_validate_json(raw)
     except pydantic.ValidationError as error:

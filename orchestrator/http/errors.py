@@ -33,9 +33,16 @@ class TooLarge(errors.Refused):
     code = "request_too_large"
 
 
+class TooSlow(errors.Refused):
+    """The body did not come in time."""
+
+    code = "request_timeout"
+
+
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (InvalidKey, 401), (PolicyDenied, 403), (Forbidden, 403), (UnknownModel, 404), (LimitReached, 429), (TooLarge, 413),
-    (AgentLost, 502), (DeadlinePassed, 504), (errors.Retryable, 503), (errors.Refused, 400), (errors.Misconfigured, 400),
+    (TooSlow, 408), (AgentLost, 502), (DeadlinePassed, 504), (errors.Retryable, 503), (errors.Refused, 400),
+    (errors.Misconfigured, 400),
 )  # fmt: skip
 _AGENT_STATUS = {
     "overloaded": 503,
@@ -46,7 +53,7 @@ _AGENT_STATUS = {
 }
 _TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-    405: "invalid_request_error", 413: "invalid_request_error", 415: "invalid_request_error", 429: "rate_limit_error",
+    405: "invalid_request_error", 408: "invalid_request_error", 413: "invalid_request_error", 429: "rate_limit_error",
 }  # fmt: skip
 
 
@@ -93,6 +100,6 @@ def of_aiohttp(error: web.HTTPException) -> errors.RingfenceError | None:
         return TooLarge("The request body is larger than this hub takes.")
     if error.status < HTTPStatus.BAD_REQUEST:
         return None
-    refused = errors.Refused(f"{error.reason}: see /openapi.json and the documentation for what there is.", code="not_found")
+    refused = errors.Refused(f"{error.reason}: docs/api.md lists what there is.", code="not_found")
     refused.code = {404: "not_found", 405: "method_not_allowed"}.get(error.status, "invalid_request")
     return refused

@@ -43,6 +43,15 @@ SYNONYMS = (
 )  # fmt: skip
 DROPPABLE = frozenset("a an the is are do does i to of in with my it for when which".split())
 
+PROPER = {
+    word.lower(): word
+    for word in (
+        "Ringfence OpenAI NATS API YAML JSON GDPR HIPAA IBAN SSN MRN LiteLLM Presidio Greengrass Python SQLite PostgreSQL Prometheus "
+        "JetStream ONNX GPU PII PHI PCI Docker Windows Merkle Ed25519 RE2 RFC TLS HTTP URL CPU Qwen Llama Kubernetes Microsoft EU"
+    ).split()
+}
+"""Names as people write them, when they take the trouble."""
+
 THINGS = (
     "bicycle car computer phone garden house piano camera radio table clock lamp boat train plane river mountain cat dog "
     "horse bird fish tree flower book film song picture game printer fridge oven window door engine battery robot "
@@ -157,6 +166,8 @@ def vary(phrasing: str, rng: random.Random) -> str:
         # "What is a tenant in ringfence" must stay apart from "what is ringfence": the name goes only behind longer questions.
         closings = CLOSINGS if len(words) >= 5 else [closing for closing in CLOSINGS if "ringfence" not in closing]
         text = rng.choice(OPENINGS) + " ".join(words) + rng.choice(closings)
+    if rng.random() < 0.7:
+        text = re.sub(r"[a-z0-9]+", lambda m: PROPER.get(m[0], m[0]), text)
     text = fill(text, rng)
     if rng.random() < 0.12 and len(text) > 12:
         i = rng.randrange(3, len(text) - 2)

@@ -89,6 +89,16 @@ def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_an_agent_without_its_models_folder_says_so(configured: Path) -> None:
+    assert agent(configured, "request", "--name", "edge-1", "-o", "r.json").returncode == 0
+    admit = ("agents", "admit", "r.json", "--zone", "on_premise", "--site", "frankfurt", "-o", "a.json")
+    assert ringfence(configured, *admit).returncode == 0
+    assert agent(configured, "accept", "a.json").returncode == 0
+    done = agent(configured, "run", "--models", "none")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("The models folder none does not exist")
+
+
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     done = ringfence(tmp_path, "serve", RINGFENCE_HTTP_PORT="many")
     assert done.returncode == 1
