@@ -18,7 +18,7 @@ from edge_agent.inference import manifest as manifests
 from edge_agent.inference import repository
 from sync.audit import journal
 from sync.crypto import keyring
-from sync.kit import errors, files, logs, process
+from sync.kit import commands, errors, files, logs, process
 from sync.wire import enrolment
 
 cli = typer.Typer(
@@ -57,7 +57,7 @@ def request(
 def accept(admission: Annotated[Path, typer.Argument(help="The hub's answer to the request.")], state: State = None) -> None:
     """Takes the hub's admission: from then on 'run' works."""
     chosen = settings.read(state=state).state
-    opened = identity.accept(chosen, _read(admission))
+    opened = identity.accept(chosen, commands.read_file(admission))
     out.print(
         f"'{opened.name}' is admitted at the site '{opened.site}' as {opened.zone}. Start it with: ringfence-agent run --state {chosen}"
     )
@@ -157,17 +157,6 @@ def journal_verify(state: State = None) -> None:
     out.print(f"The journal of '{me.id}' is intact: {position.next} records in epoch {position.epoch}, all chained and signed.")
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise errors.Misconfigured(f"The file {path} cannot be read ({error.strerror}).", code="file_unreadable") from error
-
-
 def main() -> None:
-    """The console script: every error is a sentence, and an exit code of 1."""
-    try:
-        cli()
-    except errors.RingfenceError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(1)
+    """The console script."""
+    commands.main(cli)

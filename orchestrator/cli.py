@@ -32,7 +32,7 @@ from sync.bundle import decide
 from sync.bundle.snapshot import Snapshot
 from sync.crypto import keyring
 from sync.crypto.signing import PublicKey
-from sync.kit import errors, files, logs, process
+from sync.kit import commands, errors, files, logs, process
 from sync.kit.ids import AgentId, KeyId, ModelName, SiteId, TenantId
 from sync.wire import enrolment
 from sync.wire.levels import Level
@@ -91,7 +91,7 @@ def apply(
     key: Annotated[str, typer.Option(envvar="RINGFENCE_ADMIN_KEY", help="An admin key, with --url.")] = "",
 ) -> None:
     """Checks a configuration, and makes it the one in force: within two seconds at every site that is on line."""
-    text = _read(file).decode("utf-8", "replace")
+    text = commands.read_file(file).decode("utf-8", "replace")
     parsed = document.parse(text, str(file))
     if url and key:
         serial = _apply_over_http(url, key, text)
@@ -198,7 +198,7 @@ def agents_admit(
 ) -> None:
     """Admits an agent: from now on the hub knows it, and where it is."""
     chosen = settings.read(state=state)
-    asked = enrolment.read_request(_read(request))
+    asked = enrolment.read_request(commands.read_file(request))
 
     async def keep(database: Database) -> admission.Admitted:
         snapshot = await _snapshot(database)
@@ -243,7 +243,7 @@ def audit_verify(
 ) -> None:
     """Whether the ledger is what was written and signed. Needs no running hub, and no private key."""
     chosen = settings.read(state=state)
-    key = PublicKey(base64.b64decode(_read(public_key or chosen.public_key)))
+    key = PublicKey(base64.b64decode(commands.read_file(public_key or chosen.public_key)))
 
     async def check(database: Database) -> tuple[ledger_verify.Report, list[tuple[str, str, str]]]:
         store = SqlLedger(database)
@@ -313,17 +313,6 @@ def _apply_over_http(url: str, key: str, text: str) -> int:
         raise errors.Misconfigured(f"The hub at {url} does not answer: is it running?", code="hub_unreachable") from error
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise errors.Misconfigured(f"The file {path} cannot be read ({error.strerror}).", code="file_unreadable") from error
-
-
 def main() -> None:
-    """The console script: every error is a sentence, and an exit code of 1."""
-    try:
-        cli()
-    except errors.RingfenceError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(1)
+    """The console script."""
+    commands.main(cli)

@@ -167,7 +167,7 @@ def vary(phrasing: str, rng: random.Random) -> str:
         closings = CLOSINGS if len(words) >= 5 else [closing for closing in CLOSINGS if "ringfence" not in closing]
         text = rng.choice(OPENINGS) + " ".join(words) + rng.choice(closings)
     if rng.random() < 0.7:
-        text = re.sub(r"[a-z0-9]+", lambda m: PROPER.get(m[0], m[0]), text)
+        text = re.sub(r"(?<![{\w])[a-z0-9]+", lambda m: PROPER.get(m[0], m[0]), text)
     text = fill(text, rng)
     if rng.random() < 0.12 and len(text) > 12:
         i = rng.randrange(3, len(text) - 2)

@@ -45,14 +45,7 @@ class MemoryBus:
         self._exchange.handlers.append((subject, self, handler))
 
     async def request(self, subject: str, data: bytes, *, timeout_s: float) -> bytes:
-        conversation = await self.converse(subject, data)
-        try:
-            reply = await conversation.next(timeout_s)
-        finally:
-            conversation.close()
-        if reply is None:
-            raise BusUnavailable(f"No reply on {subject} within {timeout_s} s.")
-        return reply
+        return await (await self.converse(subject, data)).only(subject, timeout_s)
 
     async def converse(self, subject: str, data: bytes) -> Conversation:
         self._check()

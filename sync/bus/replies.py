@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from sync.bus.port import CONVERSATION_LIMIT, Overrun
+from sync.bus.port import CONVERSATION_LIMIT, BusUnavailable, Overrun
 
 
 class Conversation:
@@ -48,6 +48,16 @@ class Conversation:
 
     def close(self) -> None:
         self._on_close()
+
+    async def only(self, subject: str, timeout_s: float) -> bytes:
+        """The first reply, after which it is closed. Raises NobodyThere, or BusUnavailable where none came in time."""
+        try:
+            reply = await self.next(timeout_s)
+        finally:
+            self.close()
+        if reply is None:
+            raise BusUnavailable(f"No reply on {subject} within {timeout_s} s.")
+        return reply
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
