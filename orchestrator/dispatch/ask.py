@@ -26,6 +26,8 @@ class Ask:
     max_tokens: int | None = None
     declared: Level = Level.PUBLIC
     no_store: bool = False
+    trace: str = ""
+    """The caller's W3C trace context, kept in the record so that both logs can be read together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,8 +252,9 @@ class Pipeline:
         """The first agent of the plan that answers, and its first message. Refuses what the policy does not allow."""
         if not decided.decision.allowed:
             raise PolicyDenied(
-                f"No place may process this request: {decided.decision.reasons[-1].why}.", reasons=decided.decision.reasons
-            )
+                f"No place may process this request: {decided.decision.reasons[-1].why}.",
+                reasons=decided.decision.reasons, level=decided.decision.level.label, decision=decided.id,
+            )  # fmt: skip
         failure: errors.RingfenceError | None = None
         for choice in decided.plan:
             attempt = self._attempt(choice, decided, outcome)
@@ -314,6 +315,8 @@ class Pipeline:
             "It is not sent anywhere else.",
             retry_after_s=5,
             reasons=decision.reasons,
+            level=decision.level.label,
+            decision=decided.id,
         )
 
     async def _record_failure(self, admitted: Admitted, decided: Decided | None, outcome: Outcome, error: BaseException) -> None:

@@ -63,6 +63,7 @@ def of_request(decided: Decided, outcome: Outcome, digests: Digests, ms: float, 
 def _asked(admitted: Admitted) -> dict[str, object]:
     return {
         "request": admitted.ask.request,
+        "trace": admitted.ask.trace,
         "principal": admitted.principal.id,
         "key": admitted.principal.key,
         "task": admitted.ask.task,

@@ -9,7 +9,7 @@ import pydantic
 from aiohttp import web
 
 from orchestrator.dispatch.ask import Ask
-from orchestrator.http import errors
+from orchestrator.http import errors, headers
 from sync.kit import ids
 from sync.kit.ids import RequestId
 from sync.wire.levels import Level
@@ -174,6 +174,7 @@ def _ask(
         stream=stream,
         max_tokens=max_tokens,
         declared=_declared(request),
+        trace=headers.trace(request),
         no_store="no-store" in request.headers.get("cache-control", "").lower(),
     )
 

@@ -81,7 +81,8 @@ def body_of(error: Exception, request_id: str) -> dict[str, object]:
 
 
 def response_of(error: Exception, request_id: str) -> web.Response:
-    headers = {}
+    told = error.fields if isinstance(error, errors.RingfenceError) else {}
+    headers = {f"x-ringfence-{name}": str(told[name]) for name in ("level", "decision") if name in told}
     if isinstance(error, (errors.Retryable, AgentFailed)):
         wait = getattr(error, "retry_after_s", 0)
         if wait:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from orchestrator.http import bodies, errors, inference
+from orchestrator.http import bodies, errors, headers, inference
 from sync.kit import errors as kit_errors
 from sync.kit import logs
 
@@ -23,6 +23,7 @@ class Server:
     def __init__(self, routes: Iterable[web.RouteDef]) -> None:
         application = web.Application(client_max_size=bodies.MAX_BODY, middlewares=[_answers_everything])
         application.add_routes(list(routes))
+        application.on_response_prepare.append(_say_ids)
         self._runner = web.AppRunner(
             application, handler_cancellation=True, access_log=None, keepalive_timeout=KEEP_ALIVE_S, shutdown_timeout=STOP_S
         )
@@ -66,6 +67,11 @@ async def _answers_everything(request: web.Request, handler: Handler) -> web.Str
     except Exception as error:
         log.error("request_failed", request=request_id, path=request.path, error=type(error).__name__)
         response = errors.response_of(error, request_id)
-    if not response.prepared:
-        response.headers["x-request-id"] = request_id
     return response
+
+
+async def _say_ids(request: web.Request, response: web.StreamResponse) -> None:
+    """Puts the request's id, and the caller's trace, on every answer, streamed ones too."""
+    response.headers["x-request-id"] = request["request_id"]
+    if trace := headers.trace(request):
+        response.headers["traceparent"] = trace

@@ -99,6 +99,20 @@ def test_an_answer_says_where_it_ran(app: openai.OpenAI) -> None:
     assert int(told["x-ratelimit-remaining-requests"]) < int(told["x-ratelimit-limit-requests"])
 
 
+def test_every_answer_carries_its_id_and_the_callers_trace(app: openai.OpenAI) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    for stream in (False, True):
+        raw = app.chat.completions.with_raw_response.create(
+            model="quick", messages=[{"role": "user", "content": "hello"}], stream=stream, extra_headers={"traceparent": trace}
+        )  # type: ignore[call-overload]
+        assert raw.headers["x-request-id"].startswith("req_")
+        assert raw.headers["traceparent"] == trace
+    with pytest.raises(openai.PermissionDeniedError) as refused:
+        ask(app, "the password is hunter2!")
+    assert refused.value.response.headers["x-ringfence-level"] == "restricted"
+    assert refused.value.response.headers["x-ringfence-decision"].startswith("dec_")
+
+
 ERRORS = {
     "401 for an unknown key": (openai.AuthenticationError, "invalid_api_key", {"key": "rf_live_0123456789_" + "a" * 49}),
     "401 for a key with a wrong checksum": (openai.AuthenticationError, "invalid_api_key", {"key": "flip"}),
