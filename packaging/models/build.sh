@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the models that ship, from nothing: about half an hour on two cores. Needs a virtual environment of its own:
+# Makes the models that ship, from nothing: about 40 minutes on two cores. Needs a virtual environment of its own:
 #
 #   python3 -m venv .models-venv
 #   .models-venv/bin/pip install torch==2.13.0
@@ -13,7 +13,7 @@ root=$(cd "$here/../.." && pwd)
 agent="$root/.venv/bin/ringfence-agent"
 export HF_HUB_OFFLINE=1 ORT_DISABLE_TELEMETRY=1
 
-"$python" "$here/train_guide.py" "$work/guide" --minutes 20
+"$python" "$here/train_guide.py" "$work/guide" --minutes 30
 "$python" -m onnxruntime_genai.models.builder -i "$work/guide" -o "$work/guide-int4" -p int4 -e cpu -c "$work/cache"
 "$python" "$here/train_embed.py" "$work/guide" "$work/guide-embed" --minutes 6
 
