@@ -16,7 +16,6 @@ import asyncio
 import queue
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,9 +31,6 @@ from sync.wire import codec
 
 log = logs.get("journal")
 GROUP = 100
-BUSY = 4
-"""A group of so many says that more are coming: the next one is waited for, so that fewer syncs carry more."""
-GATHER_S = 0.002
 MAX_WAITING = 20_000
 RECENT = 4096
 """Newest records kept in memory: whoever sends them on has no need of the disk."""
@@ -177,11 +173,8 @@ class Journal:
 
     def _write(self) -> None:
         """The writer thread: takes what has queued, as groups, until it is told to end."""
-        last = 0
         while True:
             item = self._work.get()
-            if last >= BUSY:
-                time.sleep(GATHER_S)
             group: list[_Append] = []
             while isinstance(item, _Append):
                 group.append(item)
@@ -190,7 +183,6 @@ class Journal:
                 item = self._work.get()
             if group:
                 self._settle(group)
-            last = len(group)
             if isinstance(item, _Trim):
                 self._settle_trim(item)
             elif item is None:

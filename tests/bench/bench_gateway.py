@@ -31,7 +31,7 @@ def measure() -> list[Row]:
         url = f"nats://{natsd.broker.HUB_USER}:{natsd.PASSWORD}@127.0.0.1:{broker.port}"
         bare = [
             subprocess.Popen([sys.executable, HERE / "bare.py", "responder", url]),
-            subprocess.Popen([sys.executable, HERE / "bare.py", "server", url, str(bare_port)]),
+            subprocess.Popen([sys.executable, HERE / "bare.py", "server", url, str(bare_port)], stderr=subprocess.DEVNULL),
         ]
         try:
             support.eventually(lambda: _answers(bare_port), "the bare path is up")
