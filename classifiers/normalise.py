@@ -22,7 +22,6 @@ class Normal:
 
     text: str
     offsets: list[int] | None
-    original_length: int
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """The span of the original that these characters came from."""
@@ -34,14 +33,14 @@ class Normal:
 def normalise(text: str) -> Normal:
     """The normal form of a text. ASCII costs nothing."""
     if text.isascii():
-        return Normal(text, None, len(text))
+        return Normal(text, None)
     out: list[str] = []
     offsets: list[int] = []
     for i, character in enumerate(text):
         plain = character if character < "\x80" else _plain(character)
         out.append(plain)
         offsets.extend([i] * len(plain))
-    return Normal("".join(out), offsets, len(text))
+    return Normal("".join(out), offsets)
 
 
 def _plain(character: str) -> str:

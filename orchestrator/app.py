@@ -95,6 +95,7 @@ class Hub:
         self.server = Server([*Inference(self.pipeline).routes(), *administration.routes()])
         self._agents_up = self.registry.gauge("ringfence_agents_up", "Agents that are there now.")
         self._line_up = self.registry.gauge("ringfence_broker_connected", "Whether the line to the broker is up.")
+        self._slow = self.registry.gauge("ringfence_bus_slow_consumers", "Times that this hub read too slowly.")
         self._incoming = self.registry.counter("ringfence_ledger_records_total", "Audit records taken into the ledger.")
 
     async def start(self) -> int:
@@ -175,6 +176,7 @@ class Hub:
         if edited and self.broker is not None:
             self.broker.write(await self.agents.agents())
             self.broker.reload()
+        self._slow.set(self.bus.slow_consumers)
         self._agents_up.set(len(self.presence.here(self.clock.monotonic(), self.publisher.current)))
 
     async def _take_journals(self) -> None:

@@ -21,7 +21,6 @@ from sync.wire import subjects
 log = logs.get("broker")
 HUB_USER = "hub"
 MAX_PAYLOAD = 8 * 1024 * 1024
-MIN_VERSION = (2, 12, 6)
 READY_S = 15.0
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

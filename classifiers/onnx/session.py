@@ -19,7 +19,6 @@ from sync.kit import errors
 
 Array = npt.NDArray[Any]
 PROVIDERS = ("CPUExecutionProvider",)
-SHRINK_ARENA = ("memory.enable_memory_arena_shrinkage", "cpu:0")
 FATAL_ONLY = 4
 
 

@@ -30,7 +30,6 @@ class _Decoder(pydantic.BaseModel):
 class _Model(pydantic.BaseModel):
     decoder: _Decoder
     context_length: int = pydantic.Field(ge=1)
-    vocab_size: int = pydantic.Field(ge=2)
     eos_token_id: int | list[int] = []
 
 

@@ -50,10 +50,6 @@ class Presence:
         since = now - SILENT_S
         return {agent: seen for agent, seen in self._seen.items() if seen.at >= since and agent in snapshot.agents}
 
-    def last_heard(self, agent: AgentId) -> float | None:
-        known = self._seen.get(agent)
-        return known.at if known else None
-
     def seen(self, agent: AgentId) -> Seen | None:
         return self._seen.get(agent)
 

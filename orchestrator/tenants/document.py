@@ -118,7 +118,7 @@ class Rule(_Part):
 
 
 class Retention(_Part):
-    """How long records are kept. Prompts and answers are not."""
+    """How long records are to be kept; this version deletes none yet. Prompts and answers are not kept at all."""
 
     days: int = pydantic.Field(365, ge=1, le=36_500)
     content: Literal["none"] = "none"

@@ -28,6 +28,7 @@ from sync.kit import errors, logs
 from sync.wire import subjects
 
 log = logs.get("bus")
+MIN_VERSION = (2, 12, 6)
 PING_S = 10
 RECONNECT_S = 0.5
 APPEND_TIMEOUT_S = 5.0
@@ -96,6 +97,14 @@ class NatsBus:
                     code="broker_login_refused",
                 ) from error
             raise BusUnavailable(f"The broker at {self._login.url} is not reachable ({type(error).__name__}).") from error
+        version = self._client.connected_server_version
+        if (version.major, version.minor, version.patch) < MIN_VERSION:
+            await self._client.close()
+            raise errors.Misconfigured(
+                f"The broker at {self._login.url} is nats-server {version.major}.{version.minor}.{version.patch}: "
+                f"{'.'.join(map(str, MIN_VERSION))} or newer is needed, since older ones let a client take another's name.",
+                code="broker_too_old",
+            )
         await self._client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
         await self._client.flush(5)
         self._jetstream: JetStreamContext = self._client.jetstream(timeout=APPEND_TIMEOUT_S)

@@ -17,7 +17,6 @@ SealingKey = NewType("SealingKey", bytes)
 """An X25519 public key: 32 bytes."""
 
 NONCE = 12
-TAG = 16
 _SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 

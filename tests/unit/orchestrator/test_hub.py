@@ -131,7 +131,7 @@ def test_an_agent_that_is_not_there_is_never_in_the_plan() -> None:
     presence.heard(beat("onprem"), 5.0)
     presence.gone(AgentId("onprem"))
     assert not presence.here(5.0, at)
-    assert presence.last_heard(AgentId("nobody")) is None
+    assert presence.seen(AgentId("nobody")) is None
 
 
 def test_the_nearest_region_comes_first_and_then_the_less_loaded() -> None:
