@@ -106,7 +106,7 @@ class NatsBus:
                 code="broker_too_old",
             )
         await self._client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
-        await self._client.flush(5)
+        await self._settle()
         self._jetstream: JetStreamContext = self._client.jetstream(timeout=APPEND_TIMEOUT_S)
         self._on_change(True)
 
@@ -128,7 +128,7 @@ class NatsBus:
 
         with _wrapped(subject):
             await client.subscribe(subject, cb=on_message, pending_bytes_limit=MAX_DELIVERY_BYTES)
-            await client.flush(5)
+            await self._settle()
 
     async def request(self, subject: str, data: bytes, *, timeout_s: float) -> bytes:
         return await (await self.converse(subject, data)).only(subject, timeout_s)
@@ -232,6 +232,14 @@ class NatsBus:
         self._closing = True
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._client.close(), CLOSE_TIMEOUT_S)
+
+    async def _settle(self) -> None:
+        """Returns when the server knows of every subscription made so far.
+
+        nats-py writes a flush's PING at once, ahead of commands that still wait: only the second one is behind them.
+        """
+        await self._client.flush(5)
+        await self._client.flush(5)
 
     def _check(self) -> None:
         if not self.connected:

@@ -10,21 +10,13 @@ import pytest
 
 from sync.bus.memory import Exchange, MemoryBus
 from sync.bus.nats import NatsBus
-from sync.bus.port import CONVERSATION_LIMIT, Bus, BusUnavailable, Conflict, Handler, Incoming, NobodyThere, Overrun
+from sync.bus.port import CONVERSATION_LIMIT, Bus, BusUnavailable, Conflict, Incoming, NobodyThere, Overrun
 from sync.kit.ids import AgentId
 from sync.wire import subjects
 from tests.support.natsd import NatsServer
 
 Connect = Callable[[str], Awaitable[Bus]]
 FRESH = itertools.count()
-
-
-class Settled(NatsBus):
-    """Now and then the server says "no responders" to another connection right after it confirmed a subscription."""
-
-    async def subscribe(self, subject: str, handler: Handler) -> None:
-        await super().subscribe(subject, handler)
-        await asyncio.sleep(0.2)
 
 
 @pytest.fixture(params=["memory", "nats"])
@@ -41,7 +33,7 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
         server: NatsServer = request.getfixturevalue("nats_server")
 
         async def make(owner: str) -> Bus:
-            bus = Settled(server.login, owner)
+            bus = NatsBus(server.login, owner)
             await bus.connect()
             await bus.provision(journal_max_bytes=64 << 20, journal_max_age_s=3600)
             opened.append(bus)
