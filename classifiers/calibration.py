@@ -1,47 +1,98 @@
-"""From findings to a level: a table by category and type, and what several of them together mean.
+"""From findings to a level: a table by category and type, and what several findings together mean. A tenant may change the table.
 
 Invariants, each with a test of its words:
 - one finding more never lowers the level;
-- a category that the table does not know counts as restricted.
+- a category that the table does not know counts as restricted;
+- a declared floor only raises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from classifiers.verdict import Finding
 from sync.wire.levels import Level
 
-BY_CATEGORY = {
+BY_CATEGORY: Mapping[str, Level] = {
     "credential": Level.RESTRICTED,
     "pci": Level.RESTRICTED,
     "phi": Level.RESTRICTED,
     "government_id": Level.RESTRICTED,
     "financial": Level.RESTRICTED,
+    "special_category": Level.RESTRICTED,
+    "legal": Level.RESTRICTED,
+    "insider": Level.RESTRICTED,
     "marked_restricted": Level.RESTRICTED,
+    "subject_restricted": Level.RESTRICTED,
+    "denied": Level.RESTRICTED,
     "marked_confidential": Level.CONFIDENTIAL,
+    "subject_confidential": Level.CONFIDENTIAL,
+    "phi_detail": Level.CONFIDENTIAL,
+    "business": Level.CONFIDENTIAL,
+    "security": Level.CONFIDENTIAL,
+    "confidential_detail": Level.CONFIDENTIAL,
+    "source_code": Level.CONFIDENTIAL,
     "marked_internal": Level.INTERNAL,
+    "subject_internal": Level.INTERNAL,
     "pii": Level.INTERNAL,
     "network": Level.INTERNAL,
+    "health_term": Level.PUBLIC,
+    "quasi_identifier": Level.PUBLIC,
+    "code": Level.PUBLIC,
 }
-BY_TYPE = {"DATE_OF_BIRTH": Level.CONFIDENTIAL}
+BY_TYPE: Mapping[str, Level] = {"DATE_OF_BIRTH": Level.CONFIDENTIAL}
 TOGETHER = 2
 """So many kinds of personal data in one request identify somebody: confidential."""
 MANY = 5
 """So many pieces of personal data are a list of people: confidential."""
+LEAST_SCORE = 0.5
+"""A finding less sure than this is shown, and decides nothing."""
+HEALTH = frozenset({"phi_detail", "health_term"})
+IDENTIFYING = frozenset({"PERSON", "EMAIL_ADDRESS", "PHONE_NUMBER", "STREET_ADDRESS", "USERNAME", "DATE_OF_BIRTH", "EMPLOYEE_ID", "CUSTOMER_ID"})
+"""Types that say who it is: with anything about health, restricted."""
 
 
-def level_of(findings: Iterable[Finding]) -> Level:
-    """The level that follows from these findings; public where there are none."""
-    level = Level.PUBLIC
-    personal_types: set[str] = set()
-    personal = 0
-    for finding in findings:
-        own = BY_TYPE.get(finding.type, BY_CATEGORY.get(finding.category, Level.RESTRICTED))
-        level = max(level, own)
-        if finding.category == "pii":
-            personal_types.add(finding.type)
-            personal += 1
-    if len(personal_types) >= TOGETHER or personal >= MANY:
-        level = max(level, Level.CONFIDENTIAL)
-    return level
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A tenant's table: what it changes of the default one. A type's own entry goes before its category's."""
+
+    categories: Mapping[str, Level] = field(default_factory=dict)
+    types: Mapping[str, Level] = field(default_factory=dict)
+    together: int = TOGETHER
+    many: int = MANY
+    least_score: float = LEAST_SCORE
+
+    def of(self, finding: Finding) -> Level:
+        """The level of one finding alone."""
+        kind, category = finding.type, finding.category
+        if kind in self.types:
+            return self.types[kind]
+        if category in self.categories:
+            return self.categories[category]
+        return BY_TYPE.get(kind) or BY_CATEGORY.get(category, Level.RESTRICTED)
+
+    def level_of(self, findings: Iterable[Finding], floor: Level = Level.PUBLIC) -> Level:
+        """The level that follows from these findings, and at least the floor; public where there are none."""
+        level = floor
+        kinds: set[str] = set()
+        personal = 0
+        identified = health = False
+        for finding in findings:
+            if finding.score < self.least_score:
+                continue
+            level = max(level, self.of(finding))
+            if finding.category == "pii":
+                kinds.add(finding.type)
+                personal += 1
+                identified = identified or finding.type in IDENTIFYING
+            elif finding.category in HEALTH:
+                health = True
+        if level < Level.CONFIDENTIAL and (len(kinds) >= self.together or personal >= self.many):
+            level = Level.CONFIDENTIAL
+        if identified and health:
+            level = Level.RESTRICTED
+        return level
+
+
+DEFAULT = Table()

@@ -6,71 +6,139 @@
 Invariants, each with a test of its words:
 - an error of the scanner makes the level restricted, never public;
 - findings point into the original text;
-- no two findings of one text overlap.
+- no two findings of one text overlap;
+- a request that the model had no time for is at least of the tenant's floor.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
 
-from classifiers import calibration, normalise
-from classifiers.matching import Matcher
-from classifiers.recognizers import contact, finance, health, identity, markings, network, secrets
+from classifiers import hidden, profile
+from classifiers.matching import Engine
+from classifiers.ner.tagger import MODEL, Reading, Tagger
+from classifiers.normalise import Normal, normalise
+from classifiers.profile import Profile
+from classifiers.recognizers import catalogue
 from classifiers.recognizers.rule import Rule
-from classifiers.verdict import FAILED_CLOSED, Assessment, Finding
-from sync.kit import logs
+from classifiers.scanner import Scanner, Span
+from classifiers.subject import findings_of
+from classifiers.verdict import FAILED_CLOSED, Assessment, Finding, without_overlaps
+from sync.wire.levels import Level
 
-log = logs.get("classifier")
-RULES: tuple[Rule, ...] = (
-    *secrets.RULES, *finance.RULES, *identity.RULES, *health.RULES, *contact.RULES, *network.RULES, *markings.RULES,
-)  # fmt: skip
+MAX_SCANNERS = 64
+"""Tenants' own sets of rules kept compiled at once."""
 
 
 class Classifier:
-    """Compiled recognizers. Costs some milliseconds to make, and is safe to share between threads."""
+    """Compiled recognizers, and the model where there is one. Safe to share between threads."""
 
-    def __init__(self, rules: Sequence[Rule] = RULES) -> None:
-        self._rules = tuple(rules)
-        self._matcher = Matcher([rule.pattern for rule in self._rules])
+    def __init__(self, rules: Sequence[Rule] | None = None, *, model: Tagger | None = None, engine: Engine | None = None) -> None:
+        self._base = None if rules is None else tuple(rules)
+        self._engine = engine
+        self._model = model
+        self._scanner = lru_cache(MAX_SCANNERS)(self._compiled)
+        self._scanner(profile.DEFAULT.regions, (), frozenset())
 
-    def assess(self, texts: Sequence[str]) -> Assessment:
-        """The assessment of one request: all its texts together. Never raises; fails closed."""
+    @property
+    def has_model(self) -> bool:
+        """Whether a model looks at what patterns cannot see."""
+        return self._model is not None
+
+    def assess(self, texts: Sequence[str], settings: Profile = profile.DEFAULT, *, all_spans: bool = False) -> Assessment:
+        """The assessment of one request: all its texts together. Never raises; fails closed.
+
+        The model is asked only where it can change the level, unless all spans are wanted (for redaction).
+        """
         try:
-            findings = [finding for i, text in enumerate(texts) for finding in self._scan(text, i)]
-            return Assessment(calibration.level_of(findings), tuple(findings))
-        except Exception as error:
-            log.error("classification_failed", error=type(error).__name__)
+            return self._assess(texts, settings, all_spans=all_spans)
+        except Exception:  # noqa: BLE001 - whatever went wrong, the text may be anything
             return FAILED_CLOSED
 
-    def _scan(self, text: str, index: int) -> list[Finding]:
-        normal = normalise.normalise(text)
-        data = normal.text.encode()
-        hits = self._matcher.hits(data)
-        if not hits:
-            return []
-        shifted = len(data) != len(normal.text)
-        found = []
-        for rule, first, last in self._candidates(data, hits):
-            inside = (len(data[:first].decode()), len(data[:last].decode())) if shifted else (first, last)
-            start, end = normal.span(*inside)
-            found.append(Finding(start, end, rule.type, rule.category, rule.score, rule.name, index))
-        return without_overlaps(found)
+    def _assess(self, texts: Sequence[str], settings: Profile, *, all_spans: bool) -> Assessment:
+        scanner = self._scanner(settings.regions, settings.rules, settings.disabled)
+        normals = [normalise(text) for text in texts]
+        found: list[list[Finding]] = [list(_of_text(scanner, normal, index)) for index, normal in enumerate(normals)]
+        if len(texts) > 1:
+            for finding in _across(scanner, [normal.text for normal in normals], normals):
+                found[finding.text].append(finding)
+        level = settings.table.level_of(f for part in found for f in part)
+        model = "absent" if self._model is None or not settings.use_model else "ran"
+        floor = Level.PUBLIC
+        if model == "ran" and level >= settings.highest and not all_spans:
+            model = "not_needed"
+        if model == "ran" and self._model is not None:
+            deadline = time.perf_counter() + settings.budget_ms / 1000
+            for index, normal in enumerate(normals):
+                reading = self._model.read(normal.text, deadline)
+                found[index].extend(_read(reading, normal, index, found[index]))
+                if not reading.complete:
+                    model, floor = "over_budget", settings.floor_over_budget
+        kept = [finding for index, part in enumerate(found) for finding in _kept(part, texts[index], settings)]
+        return Assessment(settings.table.level_of(kept, floor), tuple(kept), model=model)
 
-    def _candidates(self, data: bytes, hits: Sequence[int]) -> Iterator[tuple[Rule, int, int]]:
-        for hit in hits:
-            rule = self._rules[hit]
-            for start, end in self._matcher.spans(data, hit, rule.accepts, rule.edges):
-                yield rule, start, end
-
-
-def without_overlaps(found: Sequence[Finding]) -> list[Finding]:
-    """Of findings that overlap, the most sensitive; then the surest; then the longest; then the first. In text order."""
-    kept: list[Finding] = []
-    for finding in sorted(found, key=_rank):
-        if all(finding.end <= other.start or other.end <= finding.start for other in kept):
-            kept.append(finding)
-    return sorted(kept, key=lambda finding: finding.start)
+    def _compiled(self, regions: tuple[str, ...], own: tuple[Rule, ...], disabled: frozenset[str]) -> Scanner:
+        base = catalogue.rules(regions) if self._base is None else self._base
+        rules = [rule for rule in (*base, *own) if rule.name not in disabled and rule.type not in disabled]
+        return Scanner(rules, self._engine)
 
 
-def _rank(finding: Finding) -> tuple[float, float, int, int]:
-    return -calibration.level_of((finding,)), -finding.score, finding.start - finding.end, finding.start
+def load(model: Path = MODEL) -> Classifier:
+    """The classifier with its model, as hub and agent use it; patterns alone where the file is not installed."""
+    return Classifier(model=Tagger(model) if model.exists() else None)
+
+
+def _of_text(scanner: Scanner, normal: Normal, index: int) -> Iterator[Finding]:
+    """What the patterns find in one text: as it stands, decoded, and with its spaced letters joined."""
+    for span in scanner.scan(normal):
+        yield _finding(span, *normal.span(span.start, span.end), index)
+    for inner in hidden.encoded(normal.text):
+        where = normal.span(inner.start, inner.end)
+        for span in scanner.scan(inner.normal):
+            if span.rule.category not in _TOO_COMMON:
+                yield _finding(span, *where, index)
+    for run, start in hidden.spaced(normal.text):
+        for span in scanner.scan(run):
+            if span.rule.category not in _TOO_COMMON:
+                first, last = run.span(span.start, span.end)
+                yield _finding(span, *normal.span(start + first, start + last), index)
+
+
+_TOO_COMMON = frozenset({"quasi_identifier", "code", "network"})
+"""Categories that decoded noise may look like by chance and that hide nothing."""
+
+
+def _across(scanner: Scanner, texts: Sequence[str], normals: Sequence[Normal]) -> Iterator[Finding]:
+    """What stands half in one message and half in another: a finding in each of them."""
+    joined = hidden.split(texts)
+    if joined is None:
+        return
+    for span in scanner.scan(Normal(joined.text)):
+        parts = joined.parts(span.start, span.end)
+        if len(parts) > 1 and span.rule.category not in _TOO_COMMON:
+            for index, start, end in parts:
+                yield _finding(span, *normals[index].span(start, end), index)
+
+
+def _finding(span: Span, start: int, end: int, index: int) -> Finding:
+    rule = span.rule
+    return Finding(start, end, rule.type, rule.category, rule.score, rule.name, index)
+
+
+def _read(reading: Reading, normal: Normal, index: int, patterns: Sequence[Finding]) -> Iterator[Finding]:
+    for finding in findings_of(reading, normal.text, index, patterns):
+        start, end = normal.span(finding.start, finding.end)
+        if start < end:
+            yield Finding(start, end, finding.type, finding.category, finding.score, finding.recognizer, index)
+
+
+def _kept(found: Sequence[Finding], text: str, settings: Profile) -> list[Finding]:
+    """Without overlaps, and without what the tenant allows; what is about the whole text stands beside the others."""
+    if not found:
+        return []
+    spans = [f for f in found if not f.category.startswith("subject_") and (not settings.allow or text[f.start : f.end].casefold() not in settings.allow)]
+    whole = [f for f in found if f.category.startswith("subject_")]
+    return [*without_overlaps(spans, settings.table.of), *whole]

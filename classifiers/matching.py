@@ -1,16 +1,27 @@
-"""Many patterns over one text in linear time. The door to google-re2.
+"""Many patterns over one text in linear time. The door to google-re2, with `re` where there is no wheel of it.
 
 One `re2.Set` says which patterns occur at all; only those are then searched for their spans. RE2 has no look-around, so what must
-not stand beside a match is checked in code. After a match that fails its check the search goes on one character later.
+not stand beside a match is checked in code. After a match that fails its check the search goes on one character later. Patterns are
+ASCII over bytes (Latin-1 in RE2's words), so that both engines mean the same by them.
+
+Invariants, each with a test of its words:
+- both engines give the same spans;
+- a pattern that RE2 refuses is an error that names it;
+- no text is looked at in more than MAX_CANDIDATES places for one pattern.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-
-import re2
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 from sync.kit import errors
+
+try:
+    import re2
+except ImportError:  # no wheel for this platform (musl)
+    re2 = None  # type: ignore[assignment]
 
 MAX_MEMORY = 64 * 1024 * 1024
 MAX_CANDIDATES = 20_000
@@ -23,44 +34,116 @@ class BudgetExceeded(errors.Refused):
     code = "scan_budget_exceeded"
 
 
+class BadPattern(errors.Misconfigured):
+    """RE2 does not take the pattern."""
+
+    code = "bad_pattern"
+
+
 Check = Callable[[bytes, int, int], int | None]
 """(text, start, end) of a candidate: where the accepted match ends, or None."""
 
 
-class Matcher:
-    """Compiled patterns, in RE2's syntax over UTF-8 bytes."""
+class Engine(Protocol):
+    """What compiles patterns."""
 
-    def __init__(self, patterns: Sequence[str]) -> None:
-        options = re2.Options()
-        options.max_mem = MAX_MEMORY
-        options.log_errors = False
-        self._set = re2.Set.SearchSet(options)
+    def compile(self, pattern: str) -> Any:
+        """A compiled pattern with `search(text, position)` and `finditer`. Raises BadPattern."""
+        ...
+
+    def which(self, patterns: Sequence[str]) -> Callable[[bytes], Iterable[int]]:
+        """A function that says which of the patterns occur in a text."""
+        ...
+
+
+class Re2:
+    """google-re2: linear time whatever the pattern."""
+
+    def __init__(self) -> None:
+        self._options = re2.Options()
+        self._options.max_mem = MAX_MEMORY
+        self._options.log_errors = False
+        self._options.encoding = re2.Options.Encoding.LATIN1
+
+    def compile(self, pattern: str) -> Any:
+        try:
+            return re2.compile(pattern.encode(), self._options)
+        except re2.error as error:
+            raise BadPattern(f"RE2 refuses the pattern {pattern!r}: {_reason(error)}") from error
+
+    def which(self, patterns: Sequence[str]) -> Callable[[bytes], Iterable[int]]:
+        found = re2.Set.SearchSet(self._options)
         for pattern in patterns:
-            self._set.Add(pattern)
-        self._set.Compile()
-        self._patterns = [re2.compile(pattern.encode(), options) for pattern in patterns]
+            try:
+                found.Add(pattern.encode())
+            except re2.error as error:
+                raise BadPattern(f"RE2 refuses the pattern {pattern!r}: {_reason(error)}") from error
+        found.Compile()
+        match = found.Match
+        return lambda text: match(text) or ()
 
-    def hits(self, text: bytes) -> list[int]:
-        """The indexes of the patterns that occur."""
-        return list(self._set.Match(text) or ())
+
+class Stdlib:
+    """The standard library: the same findings, slower, and only for our own patterns, which cannot backtrack far."""
+
+    def compile(self, pattern: str) -> Any:
+        try:
+            return re.compile(pattern.encode(), re.ASCII)
+        except re.error as error:
+            raise BadPattern(f"The pattern {pattern!r} cannot be compiled: {_reason(error)}") from error
+
+    def which(self, patterns: Sequence[str]) -> Callable[[bytes], Iterable[int]]:
+        compiled = [self.compile(pattern) for pattern in patterns]
+        return lambda text: [i for i, pattern in enumerate(compiled) if pattern.search(text)]
+
+
+def _reason(error: Exception) -> str:
+    reason = error.args[0] if error.args else ""
+    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+
+
+def default_engine() -> Engine:
+    """RE2 where its wheel is installed."""
+    return Stdlib() if re2 is None else Re2()
+
+
+class Matcher:
+    """Compiled patterns. `triggers[i]` occurs wherever `patterns[i]` does, and is cheaper to look for."""
+
+    def __init__(self, patterns: Sequence[str], triggers: Sequence[str] = (), engine: Engine | None = None) -> None:
+        self._engine = engine or default_engine()
+        self._sources = list(patterns)
+        self._compiled: list[Any] = [None] * len(self._sources)
+        self.hits = self._engine.which(list(triggers) or self._sources)
+
+    def compile_all(self) -> None:
+        """Compiles now what would be compiled when first needed. Raises BadPattern."""
+        for index in range(len(self._sources)):
+            self._pattern(index)
+
+    def _pattern(self, index: int) -> Any:
+        compiled = self._compiled[index]
+        if compiled is None:
+            compiled = self._compiled[index] = self._engine.compile(self._sources[index])
+        return compiled
 
     def spans(self, text: bytes, index: int, check: Check, edges: bytes = b"") -> Iterator[tuple[int, int]]:
         """The spans of one pattern that pass the check, left to right, not overlapping. Raises BudgetExceeded.
 
         No span begins right after one of the bytes in `edges`: inside a run of them the search does not stop at each.
         """
-        search = self._patterns[index].search
+        search = self._pattern(index).search
         position = candidates = 0
         while (match := search(text, position)) is not None:
             start, end = match.span()
+            candidates += 1
+            if candidates > MAX_CANDIDATES:
+                raise BudgetExceeded("The text has too many candidates to look at each.")
             if edges and start and text[start - 1] in edges:
                 position = start + 1
                 while position < len(text) and text[position - 1] in edges:
                     position += 1
                 continue
-            candidates += 1
-            if candidates > MAX_CANDIDATES:
-                raise BudgetExceeded("The text has too many candidates to look at each.")
             accepted = check(text, start, end)
             if accepted is None:
                 position = start + 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sync.wire.levels import Level
@@ -23,11 +25,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """The findings of one request, and the level that follows. `failed`: the scanner broke, and the level is the highest."""
+    """The findings of one request, and the level that follows.
+
+    `failed`: the scanner broke, and the level is the highest. `model`: whether the model looked, and if not, why: `ran`, `absent`,
+    `not_needed` (the patterns had found the highest level already), `over_budget` (the level is at least the tenant's floor).
+    """
 
     level: Level
     findings: tuple[Finding, ...]
     failed: bool = False
+    model: str = "absent"
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -40,3 +47,17 @@ class Assessment:
 
 
 FAILED_CLOSED = Assessment(Level.RESTRICTED, (), failed=True)
+
+
+def without_overlaps(found: Iterable[Finding], level_of: Callable[[Finding], int]) -> list[Finding]:
+    """Of findings of one text that overlap, the most sensitive; then the surest; then the longest; then the first. In text order."""
+    starts: list[int] = []
+    kept: list[Finding] = []
+    for finding in sorted(found, key=lambda f: (-level_of(f), -f.score, f.start - f.end, f.start)):
+        at = bisect_left(starts, finding.end)
+        # What is kept does not overlap: only the last that begins before this one's end can reach into it.
+        if at and kept[at - 1].end > finding.start:
+            continue
+        starts.insert(at, finding.start)
+        kept.insert(at, finding)
+    return kept

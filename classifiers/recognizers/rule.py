@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from classifiers.context import Words
 from classifiers.matching import Check
+
+DIGITS = b"0123456789"
+WORD = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_"
+_SEPARATORS = b" -./\t\r\n"
 
 
 def accept(_: bytes, start: int, end: int) -> int | None:  # noqa: ARG001 - a check is given all three
@@ -17,8 +22,8 @@ def accept(_: bytes, start: int, end: int) -> int | None:  # noqa: ARG001 - a ch
 class Rule:
     """A pattern, what it finds, and when it counts.
 
-    `edges`: characters that may not stand right before or after. `needs`: words of which one must stand near.
-    `matches` and `misses`: examples, each of which is a test.
+    `trigger`: a cheaper pattern that occurs wherever the pattern does. `edges`: characters that may not stand right before or after.
+    `needs`: words of which one must stand near. `matches` and `misses`: examples, each of which is a test.
     """
 
     name: str
@@ -31,18 +36,34 @@ class Rule:
     check: Check = accept
     edges: bytes = b""
     needs: Words | None = None
+    trigger: str = ""
 
     def accepts(self, text: bytes, start: int, end: int) -> int | None:
-        """Where the accepted match ends, or None."""
+        """Where the accepted match ends, or None; the words around are the engine's to ask for."""
         accepted = self.check(text, start, end)
         if accepted is None:
             return None
         if self.edges and accepted < len(text) and text[accepted] in self.edges:
             return None
-        if self.needs is not None and not self.needs.near(text, start, accepted):
-            return None
         return accepted
 
 
-DIGITS = b"0123456789"
-WORD = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_"
+def of_digits(valid: Callable[[str], bool], *, most_breaks: int = 1) -> Check:
+    """A check of the bare digits. A number may be broken over so many lines."""
+
+    def check(text: bytes, start: int, end: int) -> int | None:
+        raw = text[start:end]
+        if raw.count(b"\n") > most_breaks:
+            return None
+        return end if valid(raw.translate(None, _SEPARATORS).decode("ascii")) else None
+
+    return check
+
+
+def of_letters(valid: Callable[[str], bool]) -> Check:
+    """A check of the bare letters and digits, in capitals."""
+
+    def check(text: bytes, start: int, end: int) -> int | None:
+        return end if valid(text[start:end].translate(None, _SEPARATORS).decode("ascii").upper()) else None
+
+    return check
