@@ -70,7 +70,7 @@ class Table:
             return self.types[kind]
         if category in self.categories:
             return self.categories[category]
-        return BY_TYPE.get(kind) or BY_CATEGORY.get(category, Level.RESTRICTED)
+        return BY_TYPE.get(kind, BY_CATEGORY.get(category, Level.RESTRICTED))
 
     def level_of(self, findings: Iterable[Finding], floor: Level = Level.PUBLIC) -> Level:
         """The level that follows from these findings, and at least the floor; public where there are none."""
@@ -96,3 +96,11 @@ class Table:
 
 
 DEFAULT = Table()
+LEVEL_WEIGHT = 0.06
+"""How much surer a finding of the next lower level must be to win over one of the higher."""
+
+
+def rank(category: str, kind: str, score: float) -> float:
+    """What decides between findings that overlap, greater first: how sure, and how sensitive by the default table."""
+    level = BY_TYPE.get(kind, BY_CATEGORY.get(category, Level.RESTRICTED))
+    return score + LEVEL_WEIGHT * level

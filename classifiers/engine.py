@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from classifiers import hidden, profile
+from classifiers import calibration, hidden, profile
 from classifiers.matching import Engine
 from classifiers.ner.tagger import MODEL, Reading, Tagger
 from classifiers.normalise import Normal, normalise
@@ -83,7 +83,7 @@ class Classifier:
     def _compiled(self, regions: tuple[str, ...], own: tuple[Rule, ...], disabled: frozenset[str]) -> Scanner:
         base = catalogue.rules(regions) if self._base is None else self._base
         rules = [rule for rule in (*base, *own) if rule.name not in disabled and rule.type not in disabled]
-        return Scanner(rules, self._engine)
+        return Scanner(rules, self._engine, hidden.SIGNALS)
 
 
 def load(model: Path = MODEL) -> Classifier:
@@ -93,18 +93,24 @@ def load(model: Path = MODEL) -> Classifier:
 
 def _of_text(scanner: Scanner, normal: Normal, index: int) -> Iterator[Finding]:
     """What the patterns find in one text: as it stands, decoded, and with its spaced letters joined."""
-    for span in scanner.scan(normal):
+    spans, signals = scanner.scan(normal)
+    for span in spans:
         yield _finding(span, *normal.span(span.start, span.end), index)
-    for inner in hidden.encoded(normal.text):
-        where = normal.span(inner.start, inner.end)
-        for span in scanner.scan(inner.normal):
-            if span.rule.category not in _TOO_COMMON:
+    if signals & hidden.ENCODED:
+        for inner in hidden.encoded(normal.text):
+            where = normal.span(inner.start, inner.end)
+            for span in _telling(scanner, inner.normal):
                 yield _finding(span, *where, index)
-    for run, start in hidden.spaced(normal.text):
-        for span in scanner.scan(run):
-            if span.rule.category not in _TOO_COMMON:
+    if signals & hidden.SPACED:
+        for run, start in hidden.spaced(normal.text):
+            for span in _telling(scanner, run):
                 first, last = run.span(span.start, span.end)
                 yield _finding(span, *normal.span(start + first, start + last), index)
+
+
+def _telling(scanner: Scanner, normal: Normal) -> list[Span]:
+    """The spans that hidden text counts for."""
+    return [span for span in scanner.scan(normal)[0] if span.rule.category not in _TOO_COMMON]
 
 
 _TOO_COMMON = frozenset({"quasi_identifier", "code", "network"})
@@ -116,9 +122,9 @@ def _across(scanner: Scanner, texts: Sequence[str], normals: Sequence[Normal]) -
     joined = hidden.split(texts)
     if joined is None:
         return
-    for span in scanner.scan(Normal(joined.text)):
+    for span in _telling(scanner, Normal(joined.text)):
         parts = joined.parts(span.start, span.end)
-        if len(parts) > 1 and span.rule.category not in _TOO_COMMON:
+        if len(parts) > 1:
             for index, start, end in parts:
                 yield _finding(span, *normals[index].span(start, end), index)
 
@@ -141,4 +147,4 @@ def _kept(found: Sequence[Finding], text: str, settings: Profile) -> list[Findin
         return []
     spans = [f for f in found if not f.category.startswith("subject_") and (not settings.allow or text[f.start : f.end].casefold() not in settings.allow)]
     whole = [f for f in found if f.category.startswith("subject_")]
-    return [*without_overlaps(spans, settings.table.of), *whole]
+    return [*without_overlaps(spans, calibration.rank), *whole]

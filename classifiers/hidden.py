@@ -25,6 +25,11 @@ READABLE = 0.9
 TAIL = 96
 """Characters of a message's end and of the next one's beginning that are read together."""
 
+SIGNALS = (r"[A-Za-z0-9+/_\-]{12}", r"(?:^|[^0-9A-Za-z])(?:[0-9a-fA-F]{2}[ :]){6}[0-9a-fA-F]{2}(?:[^0-9A-Za-z]|$)", r"(?:^|\s)(?:[^\s][ _*|~]{1,2}){7}[^\s]")
+"""What must occur in a text that hides something encoded (the first two) or spaced (the last)."""
+ENCODED = frozenset({0, 1})
+SPACED = frozenset({2})
+
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/_\-])[A-Za-z0-9+/_\-]{12,65536}={0,2}(?![A-Za-z0-9+/=])")
 _BASE32 = re.compile(r"(?<![A-Za-z0-9])[A-Z2-7]{16,4096}={0,6}(?![A-Za-z0-9=])")
 _HEX = re.compile(r"(?<![0-9A-Za-z])(?:0x)?(?:[0-9a-fA-F]{2}[ :]?){7,4096}(?![0-9A-Za-z])")

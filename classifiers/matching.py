@@ -13,7 +13,8 @@ Invariants, each with a test of its words:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 from sync.kit import errors
@@ -127,26 +128,38 @@ class Matcher:
             compiled = self._compiled[index] = self._engine.compile(self._sources[index])
         return compiled
 
-    def spans(self, text: bytes, index: int, check: Check, edges: bytes = b"") -> Iterator[tuple[int, int]]:
+    def spans(self, text: bytes, index: int, check: Check, edges: bytes = b"") -> list[tuple[int, int]]:
         """The spans of one pattern that pass the check, left to right, not overlapping. Raises BudgetExceeded.
 
-        No span begins right after one of the bytes in `edges`: inside a run of them the search does not stop at each.
+        No span begins right after one of the bytes in `edges`: a run of them is left behind at once.
         """
-        search = self._pattern(index).search
+        pattern = self._pattern(index)
+        found: list[tuple[int, int]] = []
         position = candidates = 0
-        while (match := search(text, position)) is not None:
-            start, end = match.span()
-            candidates += 1
-            if candidates > MAX_CANDIDATES:
-                raise BudgetExceeded("The text has too many candidates to look at each.")
-            if edges and start and text[start - 1] in edges:
-                position = start + 1
-                while position < len(text) and text[position - 1] in edges:
-                    position += 1
-                continue
-            accepted = check(text, start, end)
-            if accepted is None:
-                position = start + 1
+        while position >= 0:
+            for match in pattern.finditer(text, position):
+                start, end = match.span()
+                candidates += 1
+                if candidates > MAX_CANDIDATES:
+                    raise BudgetExceeded("The text has too many candidates to look at each.")
+                accepted = None if start and text[start - 1] in edges else check(text, start, end)
+                if accepted is not None:
+                    found.append((start, accepted))
+                    if accepted == end:
+                        continue
+                    position = max(accepted, start + 1)
+                elif not edges:
+                    position = start + 1
+                else:
+                    free = _outside(edges).search(text, start)
+                    position = len(text) if free is None else free.end()
+                break
             else:
-                yield start, accepted
-                position = max(accepted, start + 1)
+                position = -1
+        return found
+
+
+@lru_cache(maxsize=64)
+def _outside(edges: bytes) -> re.Pattern[bytes]:
+    """A character that is none of these."""
+    return re.compile(b"[^" + re.escape(edges) + b"]")

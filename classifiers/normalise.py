@@ -161,7 +161,10 @@ def _plain(character: str) -> str:
 def _unescaped(match: re.Match[str]) -> Piece | None:
     raw = match[0]
     if raw[0] == "%":
-        instead = bytes.fromhex(raw.replace("%", "")).decode("utf-8", "replace")
+        try:
+            instead = bytes.fromhex(raw.replace("%", "")).decode("utf-8")
+        except UnicodeDecodeError:
+            return None
     elif raw[0] == "&":
         instead = html.unescape(raw)
         if instead == raw:

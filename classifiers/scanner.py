@@ -1,14 +1,21 @@
-"""The patterns over one text: which occur, where, and whether what stands there and around it makes them count."""
+"""The patterns over one text: which occur, where, and whether what stands there and around it makes them count.
+
+Rules are asked in the order of their rank; a span that one has taken is hidden from those after it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from classifiers import calibration
 from classifiers.context import Context, Lexicon
 from classifiers.matching import Engine, Matcher
 from classifiers.normalise import Normal
-from classifiers.recognizers.rule import Rule
+from classifiers.recognizers.rule import TAKEN, Rule
+
+
+_NO_SIGNALS: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +28,12 @@ class Span:
 
 
 class Scanner:
-    """Compiled rules. Safe to share between threads."""
+    """Compiled rules. Safe to share between threads. `signals`: patterns of which only is asked whether they occur."""
 
-    def __init__(self, rules: Sequence[Rule], engine: Engine | None = None) -> None:
-        self.rules = tuple(rules)
-        self._matcher = Matcher([rule.pattern for rule in self.rules], [rule.trigger or rule.pattern for rule in self.rules], engine)
+    def __init__(self, rules: Sequence[Rule], engine: Engine | None = None, signals: Sequence[str] = ()) -> None:
+        self.rules = tuple(sorted(rules, key=lambda rule: -calibration.rank(rule.category, rule.type, rule.score)))
+        triggers = [rule.trigger or rule.pattern for rule in self.rules]
+        self._matcher = Matcher([rule.pattern for rule in self.rules], [*triggers, *signals], engine)
         needed = list(dict.fromkeys(rule.needs for rule in self.rules if rule.needs is not None))
         self._lexicon = Lexicon(needed)
         self._numbers = [needed.index(rule.needs) if rule.needs is not None else -1 for rule in self.rules]
@@ -34,20 +42,25 @@ class Scanner:
         """Compiles every rule now. Raises BadPattern."""
         self._matcher.compile_all()
 
-    def scan(self, normal: Normal) -> list[Span]:
-        """The spans that count, of all rules, in no order; they may overlap. Raises BudgetExceeded."""
+    def scan(self, normal: Normal) -> tuple[list[Span], frozenset[int]]:
+        """(spans, signals): the spans that count, of all rules, in no order, overlapping or not; and the numbers of the signals that
+        occur. Raises BudgetExceeded."""
         data = normal.text.encode("utf-8", "replace")
         hits = self._matcher.hits(data)
         if not hits:
-            return []
-        found = [(rule, start, end) for rule, start, end in self._candidates(data, hits)]
+            return [], _NO_SIGNALS
+        count = len(self.rules)
+        signals = frozenset(hit - count for hit in hits if hit >= count)
+        found = list(self._candidates(data, sorted(hit for hit in hits if hit < count)))
         if len(data) == len(normal.text):
-            return [Span(rule, start, end) for rule, start, end in found]
+            return [Span(rule, start, end) for rule, start, end in found], signals
         place = _characters(data, {at for _, start, end in found for at in (start, end)})
-        return [Span(rule, place[start], place[end]) for rule, start, end in found if place[start] < place[end]]
+        return [Span(rule, place[start], place[end]) for rule, start, end in found if place[start] < place[end]], signals
 
     def _candidates(self, data: bytes, hits: Sequence[int]) -> Iterator[tuple[Rule, int, int]]:
+        """Rule by rule, the surest first; what one has taken the next ones do not see."""
         context: Context | None = None
+        left = data
         for hit in hits:
             rule, number = self.rules[hit], self._numbers[hit]
             check = rule.accepts
@@ -57,8 +70,22 @@ class Scanner:
                 if not context.present >> number & 1:
                     continue
                 check = _in_context(rule, context, number)
-            for start, end in self._matcher.spans(data, hit, check, rule.edges):
-                yield rule, start, end
+            taken = self._matcher.spans(left, hit, check, rule.edges)
+            if taken:
+                left = _without(left, taken)
+                for start, end in taken:
+                    yield rule, start, end
+
+
+def _without(data: bytes, taken: Sequence[tuple[int, int]]) -> bytes:
+    """The text with these spans written over; the length stays."""
+    pieces = []
+    last = 0
+    for start, end in taken:
+        pieces += (data[last:start], TAKEN * (end - start))
+        last = end
+    pieces.append(data[last:])
+    return b"".join(pieces)
 
 
 def _in_context(rule: Rule, context: Context, number: int):  # type: ignore[no-untyped-def]

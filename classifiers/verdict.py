@@ -49,11 +49,11 @@ class Assessment:
 FAILED_CLOSED = Assessment(Level.RESTRICTED, (), failed=True)
 
 
-def without_overlaps(found: Iterable[Finding], level_of: Callable[[Finding], int]) -> list[Finding]:
-    """Of findings of one text that overlap, the most sensitive; then the surest; then the longest; then the first. In text order."""
+def without_overlaps(found: Iterable[Finding], rank: Callable[[str, str, float], float]) -> list[Finding]:
+    """Of findings of one text that overlap, the one of the higher rank; then the longest; then the first. In text order."""
     starts: list[int] = []
     kept: list[Finding] = []
-    for finding in sorted(found, key=lambda f: (-level_of(f), -f.score, f.start - f.end, f.start)):
+    for finding in sorted(found, key=lambda f: (-rank(f.category, f.type, f.score), f.start - f.end, f.start)):
         at = bisect_left(starts, finding.end)
         # What is kept does not overlap: only the last that begins before this one's end can reach into it.
         if at and kept[at - 1].end > finding.start:

@@ -29,12 +29,21 @@ _IBAN_LENGTHS = {
     "UA": 29, "VA": 22, "VG": 24, "XK": 20, "YE": 30,
 }  # fmt: skip  # SWIFT IBAN registry
 
+_BY_FIRST: dict[str, list[tuple[str, str, tuple[int, ...]]]] = {}
+for _range in _CARD_RANGES:
+    for _digit in range(int(_range[0][0]), int(_range[1][0]) + 1):
+        _BY_FIRST.setdefault(str(_digit), []).append(_range)
+
+
 def card(digits: str) -> bool:
     """Whether these 12 to 19 digits are a card number: of a scheme's range and length, and right by Luhn."""
-    if len(set(digits)) < 2:
+    if not luhn(digits) or len(set(digits)) < 2:
         return False
-    ranged = any(first <= digits[: len(first)] <= last and len(digits) in lengths for first, last, lengths in _CARD_RANGES)
-    return ranged and luhn(digits)
+    count = len(digits)
+    for first, last, lengths in _BY_FIRST.get(digits[0], ()):
+        if count in lengths and first <= digits[: len(first)] <= last:
+            return True
+    return False
 
 
 def iban_length(country: str) -> int | None:

@@ -11,6 +11,15 @@ from classifiers.recognizers.rule import WORD, Rule, of_digits, of_letters
 
 _PAN = re.compile(r"[A-Z]{3}[ABCFGHLJPT][A-Z]\d{4}[A-Z]", re.ASCII)
 
+
+
+def _alone(text: bytes, start: int, end: int) -> int | None:
+    """Twelve digits in three groups, and no fourth group beside them: that would be a card."""
+    if text[max(0, start - 2) : start - 1].isdigit() or (text[end : end + 1] in (b" ", b"-") and text[end + 1 : end + 2].isdigit()):
+        return None
+    return of_digits(identity.in_aadhaar)(text, start, end)
+
+
 RULES = (
     Rule(
         "asian.au_tfn", "AU_TFN", "government_id", r"\d{3}[ \-]?\d{3}[ \-]?\d{3}", 0.9,
@@ -34,7 +43,7 @@ RULES = (
     ),
     Rule(
         "asian.in_aadhaar", "IN_AADHAAR", "government_id", r"[2-9]\d{3}[ \-]\d{4}[ \-]\d{4}", 0.9,
-        matches=("Aadhaar 2341 2341 2346", "2341-2341-2346"), misses=("2341 2341 2347", "1341 2341 2346"), check=of_digits(identity.in_aadhaar), edges=WORD + b"- ",
+        matches=("Aadhaar 2341 2341 2346", "2341-2341-2346"), misses=("2341 2341 2347", "1341 2341 2346"), check=_alone, edges=WORD + b"-",
     ),
     Rule(
         "asian.in_aadhaar_bare", "IN_AADHAAR", "government_id", r"[2-9]\d{11}", 0.9,

@@ -18,7 +18,7 @@ _PHONE_WORDS = Words(
     "llame", "appelez", "anrufen", "telefoonnummer", "telephone number", "voicemail", "helpline", "ph", "mob", "number is", "numbers", "callback", "dialed", "phones", "telefax", "signal",
     "telefonnummer", "rufnummer", "num\u00e9ro", "ph:", "call back",
 )  # fmt: skip
-_NUMBER_WORDS = Words("number", "no", "nr", "home", "work", "office", "customer service", "support", "me at", "us at", "him at", "her at", "leave a message", "reception", "emergency", "toll free")
+_NUMBER_WORDS = Words("my number", "your number", "his number", "her number", "new number", "our number", "home", "office", "customer service", "support", "me at", "us at", "him at", "her at", "leave a message", "reception", "emergency", "toll free")
 _DATE_OR_VERSION = re.compile(
     rb"(?:19|20)\d{2}[-/. ]\d{1,2}[-/. ]\d{1,2}(?:[ T]\d.*)?|\d{1,2}[-/.]\d{1,2}[-/.](?:19|20)\d{2}|\d{1,3}(?:\.\d{1,3}){3}|\d{4}-\d{4}|(?:19|20)\d{2}[ \-](?:19|20)\d{2}.*|\d+\.\d{3,}", re.ASCII
 )  # fmt: skip
@@ -112,7 +112,7 @@ def phone_rules(regions: Sequence[str] = REGIONS) -> tuple[Rule, ...]:
         ),
         Rule(
             "contact.phone_number_word", "PHONE_NUMBER", "pii", _LOOSE, 0.7,
-            matches=("my number 07700 900123", "office 030 901820"), misses=("number 1234567", "order no 5551234567890"), check=national.plain, edges=_EDGES + b"-",
+            matches=("my number 07700 900123", "office 030 901820"), misses=("my number 1234567", "order no 5551234567890", "order number 4155552671"), check=national.plain, edges=_EDGES + b"-",
             needs=_NUMBER_WORDS,
         ),
     )  # fmt: skip
@@ -154,7 +154,7 @@ RULES = (
     ),
     Rule(
         "contact.street_romance", "STREET_ADDRESS", "pii",
-        r"(?i:(?:\d{1,4}(?: bis| ter)?,? (?:rue|avenue|boulevard|place|chemin|all\xc3\xa9e|quai|impasse|cours)|(?:calle|c/|avenida|avda\.?|plaza|paseo|via|viale|piazza|corso|rua)) (?:d[aeiou]s? |de la |de los |l'|d'|del |della )?)[A-Z\xc3][A-Za-z\x80-\xff'\- ]{2,40}(?:,? (?:n\xc2\xba ?)?\d{1,4})?", 0.75,
+        r"(?i:(?:\d{1,4}(?: bis| ter)?,? (?:rue|avenue|boulevard|place|chemin|all\xc3\xa9e|quai|impasse|cours)|(?:calle|c/|avenida|avda\.?|plaza|paseo|via|viale|piazza|corso|rua)) (?:d[aeiou]s? |de la |de los |l'|d'|del |della )?)[A-Z\xc3][A-Za-z\x80-\xff'\-]{2,30}(?: [A-Z\xc3][A-Za-z\x80-\xff'\-]{1,30}){0,3}(?:,? (?:n\xc2\xba ?)?\d{1,4})?", 0.75,
         matches=("12 rue de la Paix", "Calle Mayor 12", "Via Roma 5"), misses=("via email", "rue the day"), edges=WORD,
         check=lambda text, start, end: end if any(48 <= c <= 57 for c in text[start:end]) else None,
     ),

@@ -8,6 +8,8 @@ from classifiers.checksums import common, finance
 from classifiers.context import Words
 from classifiers.recognizers.rule import DIGITS, WORD, Rule
 
+_SEPARATORS = b" -.\n_/"
+_DIGIT = frozenset(bytes((d,)) for d in DIGITS)
 MIN_CARD_DIGITS, MAX_CARD_DIGITS = 12, 19
 _CARD_WORDS = re.compile(rb"(?i)card|maestro|visa|master|credit|debit|karte|carte|tarjeta|carta|kreditkarte|pan\b", re.ASCII)
 _ISO_STAMP = re.compile(rb"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?\d*", re.ASCII)
@@ -20,6 +22,10 @@ _BIC_COUNTRIES = frozenset(
 
 def _card(text: bytes, start: int, end: int) -> int | None:
     """The longest prefix of the candidate that is a card: two numbers may stand side by side. One line break at most."""
+    raw = text[start:end]
+    whole = raw.translate(None, _SEPARATORS).decode("ascii")
+    if len(whole) <= MAX_CARD_DIGITS and finance.card(whole) and text[end : end + 1] not in _DIGIT and raw.count(b"\n") <= 1 and _is_card(text, start, end, whole):
+        return end
     digits = ""
     accepted = None
     breaks = 0
@@ -44,11 +50,6 @@ def _is_card(text: bytes, start: int, end: int, digits: str) -> bool:
     if len(digits) == MIN_CARD_DIGITS or _ISO_STAMP.fullmatch(raw) or _UNIX_MILLISECONDS.fullmatch(raw):
         return _CARD_WORDS.search(text, max(0, start - 64), min(len(text), end + 32)) is not None
     return True
-
-
-def _glued(text: bytes, start: int, end: int) -> int | None:
-    """A card right behind letters: only whole 16 digits, as hashes and identifiers have letters about digits, too."""
-    return _card(text, start, end) if text[end : end + 1].isalnum() is False else None
 
 
 def _iban(text: bytes, start: int, end: int) -> int | None:

@@ -43,7 +43,7 @@ RULES = (
     ),
     Rule(
         "health.policy_number", "HEALTH_INSURANCE_ID", "phi", r"[A-Z]{1,4}[\- ]?\d{5,12}|\d{6,12}", 0.8,
-        matches=("health insurance member ID XYZ123456789", "insurance id: W1234 56789"[:25], "Krankenversicherungsnummer A123456780"), misses=("health is 123456789",), edges=WORD + b".",
+        matches=("health insurance member ID XYZ123456789", "insurance id: W123456789", "Krankenversicherungsnummer A123456780"), misses=("health is 123456789",), edges=WORD + b".",
         needs=Words("health insurance", "insurance id", "insurance number", "member id", "krankenversicherungsnummer", "versichertennummer", "health plan", "medicaid", "subscriber id", "policy no", "group number", before=40, after=8),
     ),
     Rule(

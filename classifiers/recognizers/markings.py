@@ -17,7 +17,7 @@ def _not_asked_about(text: bytes, start: int, end: int) -> int | None:
 RULES = (
     Rule(
         "markings.restricted", "MARKED_RESTRICTED", "marked_restricted",
-        r"TLP:\s?RED|(?:STRICTLY|TOP|HIGHLY) (?:SECRET|RESTRICTED)|(?i:classification:\s*(?:restricted|secret|top secret))|\[RESTRICTED\]|\bSECRET\s?//|\bRESTRICTED(?: -|:)|\bSECRET:|(?i:marked (?:as )?(?:restricted|secret))|STRENG GEHEIM|(?i:highly restricted)", 1.0,
+        r"TLP:\s?RED|(?:STRICTLY|TOP|HIGHLY) (?:SECRET|RESTRICTED)|(?i:classification:\s*(?:restricted|secret|top secret))|\[RESTRICTED\]|\bSECRET\s?//[A-Z]{2,12}|\bRESTRICTED(?: -|:)|\bSECRET:|(?i:marked (?:as )?(?:restricted|secret))|STRENG GEHEIM|(?i:highly restricted)", 1.0,
         matches=("TLP:RED", "Classification: Restricted", "SECRET//NOFORN"), misses=("a restricted area", "TLP:CLEAR", "what is TLP:RED"), check=_not_asked_about, edges=WORD,
         trigger=r"(?i:TLP:|secret|restricted|geheim)",
     ),

@@ -17,9 +17,8 @@ def _public(text: bytes, start: int, end: int) -> int | None:
     return end if address is not None and not address.is_private and not address.is_unspecified else None
 
 
-def _loopback(text: bytes, start: int, end: int) -> int | None:
-    address = _parsed(text, start, end)
-    return end if address is not None and address.is_loopback else None
+def _unreserved(text: bytes, start: int, end: int) -> int | None:
+    return None if text.startswith((b"0.", b"127.", b"255."), start) else end
 
 
 def _parsed(text: bytes, start: int, end: int) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -29,21 +28,23 @@ def _parsed(text: bytes, start: int, end: int) -> ipaddress.IPv4Address | ipaddr
         return None
 
 
-_IPV4 = r"(?:\d{1,3}\.){3}\d{1,3}"
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4 = rf"(?:{_OCTET}\.){{3}}{_OCTET}"
+_PRIVATE = (
+    rf"(?:10\.{_OCTET}|192\.168|172\.(?:1[6-9]|2\d|3[01])|169\.254|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7]))\.{_OCTET}\.{_OCTET}"
+)
 _IPV6 = r"(?i:(?:[0-9a-f]{1,4}:|:(?::|[0-9a-f]{1,4}:)){1,7}(?::[0-9a-f]{1,4}|[0-9a-f]{1,4}|:){1,2})"
 _TLD = "com|org|net|edu|gov|mil|io|co|ai|dev|app|info|biz|eu|de|uk|fr|es|it|nl|be|ch|at|pl|se|no|dk|fi|ie|pt|cz|us|ca|au|nz|in|jp|cn|br|mx|za|kr|sg|ru|tr|gr|hu|ro|me|tv|xyz|online|site|shop|cloud|test|example"
 RULES = (
     Rule(
-        "network.ipv4", "IP_ADDRESS", "network", _IPV4, 0.9, matches=("host 10.20.30.40 is slow", "192.168.1.17"), misses=("version 1.2.3.4.5", "300.1.1.1", "0.0.0.0", "8.8.8.8", "127.0.0.1"),
-        check=_private, edges=WORD + b".-", trigger=r"\d\.\d{1,3}\.\d{1,3}\.\d",
+        "network.ipv4", "IP_ADDRESS", "network", _PRIVATE, 0.9, matches=("host 10.20.30.40 is slow", "192.168.1.17"),
+        misses=("version 1.2.3.4.5", "10.300.1.1", "0.0.0.0", "8.8.8.8", "127.0.0.1"), edges=WORD + b".-",
     ),
     Rule(
-        "network.ipv4_public", "IP_ADDRESS", "pii", _IPV4, 0.85, matches=("login from 93.184.216.34", "8.8.8.8"), misses=("version 1.2.3.4.5", "10.20.30.40"),
-        check=_public, edges=WORD + b".-", trigger=r"\d\.\d{1,3}\.\d{1,3}\.\d",
+        "network.ipv4_public", "IP_ADDRESS", "pii", _IPV4, 0.85, matches=("login from 93.184.216.34", "8.8.8.8"), misses=("version 1.2.3.4.5", "127.0.0.1", "0.0.0.0", "300.1.1.1"),
+        check=_unreserved, edges=WORD + b".-",
     ),
-    Rule(
-        "network.loopback", "IP_ADDRESS", "quasi_identifier", _IPV4, 0.8, matches=("127.0.0.1",), misses=("10.20.30.40",), check=_loopback, edges=WORD + b".-", trigger=r"127\.\d",
-    ),
+    Rule("network.loopback", "IP_ADDRESS", "quasi_identifier", rf"127\.{_OCTET}\.{_OCTET}\.{_OCTET}", 0.8, matches=("127.0.0.1",), misses=("10.20.30.40",), edges=WORD + b".-"),
     Rule(
         "network.ipv6", "IP_ADDRESS", "network", _IPV6, 0.9, matches=("fe80::1ff:fe23:4567:890a", "fd00:85a3:0:0:0:8a2e:370:7334"), misses=("at 12:30:45", "std::vector", "a :: b", "::"),
         check=_private, edges=WORD + b":.", trigger=r"(?i:[0-9a-f]{0,4}:[0-9a-f]{0,4}:[0-9a-f]{0,4})",

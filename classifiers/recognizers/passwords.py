@@ -20,8 +20,9 @@ _FILLED = re.compile(
     re.ASCII,
 )  # fmt: skip
 _STRONG = re.compile(rb"[0-9!@#$%^&*+=~?]", re.ASCII)
-_VALUE = re.compile(rb"(?i)(?P<how>is now|is|was|are|to|[:=]+>?|as)\s*[\"'`]?(?P<value>[^\s\"'`,;<>]{4,128})[\"'`]?$", re.ASCII)
+_VALUE = re.compile(rb"(?i)(?P<how>(?<=[\s\"'`\])])(?:is now|is|was|are|to|as)(?=\s)|[:=]+>?)\s*[\"'`]?(?P<value>[^\s\"'`,;<>]{4,128})[\"'`]?$", re.ASCII)
 _IDENTIFIER = re.compile(rb"[A-Za-z_][A-Za-z_.]*(?:\(|$)", re.ASCII)
+_PORT = re.compile(rb"\d{1,5}/", re.ASCII)
 _UUID = re.compile(rb"(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
 _PUBLIC = re.compile(rb"(?i)public|publishable|sha(?:256|512|1)|md5|checksum|digest|commit|primary|foreign|cache|partition|sort|keyword|key_?id|token_?type|max_?tokens?|tokenizer|csrf|page_?token|next_?token|monkey|license", re.ASCII)
 
@@ -29,7 +30,7 @@ _PUBLIC = re.compile(rb"(?i)public|publishable|sha(?:256|512|1)|md5|checksum|dig
 def _password(text: bytes, start: int, end: int) -> int | None:
     """A password in prose or code: stated, and not a word that speaks of passwords."""
     found = _VALUE.search(text[start:end])
-    if found is None:
+    if found is None or _part_of_a_word(text, start):
         return None
     raw = found["value"]
     value = raw.rstrip(b".)!?]}") or raw
@@ -43,6 +44,11 @@ def _password(text: bytes, start: int, end: int) -> int | None:
     if assigned and not strong and not quoted and b"." in value:  # a.b.c is a variable
         return None
     return end
+
+
+def _part_of_a_word(text: bytes, start: int) -> bool:
+    """Whether it is the pass of bypass or compass."""
+    return text[start + 4 : start + 5].lower() not in (b"w", b"p", b"c") and text[start : start + 4].lower() == b"pass" and text[max(0, start - 1) : start].isalpha()
 
 
 def _generic(text: bytes, start: int, end: int) -> int | None:
@@ -60,7 +66,7 @@ def _generic(text: bytes, start: int, end: int) -> int | None:
 
 def _connection(text: bytes, start: int, end: int) -> int | None:
     found = re.search(rb"://[^\s:/@\"']*:([^\s@\"']{1,128})@", text[start:end])
-    if found is None or found[1].lower() in (b"password", b"pass", b"secret", b"pwd", b"xxx") or _FILLED.fullmatch(found[1]):
+    if found is None or found[1].lower() in (b"password", b"pass", b"secret", b"pwd", b"xxx") or _FILLED.fullmatch(found[1]) or _PORT.match(found[1]):
         return None
     return end
 
@@ -117,7 +123,7 @@ RULES = (
     Rule(
         "passwords.password", "PASSWORD", "credential",
         r"(?i:(?:password|passwd|passwort|passphrase|passcode|pwd|kennwort|contrase\xc3\xb1a|mot de passe|db_pass|pass)(?: for [\w.@\- ]{1,40}?| of [\w.@\- ]{1,40}?| on [\w.@\- ]{1,40}?)?[\"'`\])]?\s{0,3}(?:is now|is|was|to|as|:=|=>|:|==?)\s{0,3}[\"'`]?[^\s\"'`,;<>]{4,128}[\"'`]?)", 0.9,
-        matches=("the password is hunter2!", "password: correcthorse", 'db_password = "s3cretPW"', "PWD=Tr0ub4dor", "the admin password for db01 is Winter2024!", "passphrase: 'blue horse battery'"[:26] + "'", "I set my password to Sommer99"),
+        matches=("the password is hunter2!", "password: correcthorse", 'db_password = "s3cretPW"', "PWD=Tr0ub4dor", "the admin password for db01 is Winter2024!", "passphrase: 'bluehorse'", "I set my password to Sommer99"),
         misses=("the password is wrong", "password: ******", "password = ${DB_PASSWORD}", "password is required", "Password: <your password>", "password = os.environ['X']", "password=password", "the password was changed", "bypass: enabled"),
         check=_password, trigger=r"(?i:pass|pwd|kennwort|contrase)", edges=b"",
     ),

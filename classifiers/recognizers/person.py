@@ -40,7 +40,7 @@ def _age(low: int, high: int):  # type: ignore[no-untyped-def]
 
 
 _AGE = (
-    r"(?i:(?:aged?|age:|age is|alter:?|edad:?|[\xc3\xa2a]ge:?)[ :]{0,2}(?:of )?\d{1,3}|\d{1,3}[ \-](?:years?|yrs?|year)[ \-]olds?|\d{1,3}[ \-]?(?:y/?o|yo)\b|\d{1,3} years of age|"
+    r"(?i:\b(?:aged?|age:|age is|alter:?|edad:?|[\xc3\xa2a]ge:?)[ :]{0,2}(?:of )?\d{1,3}|\d{1,3}[ \-](?:years?|yrs?|year)[ \-]olds?|\d{1,3}[ \-]?(?:y/?o|yo)\b|\d{1,3} years of age|"
     r"\d{1,3} (?:Jahre|ans|a\xc3\xb1os)(?: alt| de edad)?|\d{1,3}-j\xc3\xa4hrige[rn]?|(?:I'?m|I am|he is|she is|he's|she's|turned|turns|turning) \d{1,2}(?: now| today|,|\.| and)?)"
 )
 _NOT_AGE = Words("%", "percent", "km", "minutes", "hours", "ago", "euros", "dollars", "experience", before=0, after=14)
@@ -69,7 +69,7 @@ RULES = (
     ),
     Rule(
         "person.age_over_89", "AGE", "pii", _AGE, 0.85, matches=("a 93-year-old man", "aged 101"), misses=("aged 54", "I am 100% sure"), edges=WORD + b"%",
-        check=_age(90, 120), trigger=r"(?i:(?:9\d|1[012]\d)[ \-]?(?:y|jahr|j\xc3\xa4hr|ans|a\xc3\xb1os)|\bage|alter|edad|turn|\bi'?m 9|\bam 9|is 9|'s 9)",
+        check=_age(90, 120), trigger=r"(?i:\d[ \-]?(?:y|jahr|j\xc3\xa4hr|ans|a\xc3\xb1os)|\bage|alter|edad|turn|\bi'?m \d|\bam \d|is \d|'s \d)",
     ),
     Rule(
         "person.vin", "VIN", "pii", r"[A-HJ-NPR-Z0-9]{17}", 0.85, matches=("VIN 1M8GDM9AXKP042788",), misses=("1M8GDM9AXKP042789", "VIN 1M8GDM9AXKP04278"),
@@ -80,7 +80,7 @@ RULES = (
         check=of_digits(identity.imei), edges=WORD, needs=Words("imei", "device", "handset", "imei number"),
     ),
     Rule(
-        "person.licence_plate", "LICENSE_PLATE", "pii", r"[A-Z0-9]{1,3}[ \-][A-Z0-9]{1,4}(?:[ \-][A-Z0-9]{1,4})?", 0.7,
+        "person.licence_plate", "LICENSE_PLATE", "pii", r"[A-Z0-9]{1,4}[ \-][A-Z0-9]{1,4}(?:[ \-][A-Z0-9]{1,4})?", 0.7,
         matches=("license plate 7ABC-123", "Kennzeichen B-XY 1234", "plate number AB12 CDE"), misses=("gate A-12", "plate of food"), edges=WORD + b"-",
         needs=Words("license plate", "licence plate", "number plate", "plate number", "registration number", "kennzeichen", "matr\u00edcula", "plaque d'immatriculation", "vehicle registration", before=32, after=0),
         check=lambda text, start, end: end if any(48 <= c <= 57 for c in text[start:end]) else None,

@@ -9,7 +9,10 @@ from classifiers.context import Words
 from classifiers.matching import Check
 
 DIGITS = b"0123456789"
-WORD = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_"
+TAKEN = b"\x7f"
+"""What the scanner writes over a span that a surer rule has found."""
+WORD = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_" + TAKEN
+_STOPS = b".,:;-/"
 _SEPARATORS = b" -./\t\r\n"
 
 
@@ -41,11 +44,14 @@ class Rule:
     def accepts(self, text: bytes, start: int, end: int) -> int | None:
         """Where the accepted match ends, or None; the words around are the engine's to ask for."""
         accepted = self.check(text, start, end)
-        if accepted is None:
-            return None
-        if self.edges and accepted < len(text) and text[accepted] in self.edges:
+        if accepted is None or (accepted < len(text) and text[accepted] in self.edges and _goes_on(text, accepted)):
             return None
         return accepted
+
+
+def _goes_on(text: bytes, at: int) -> bool:
+    """Whether what stands here belongs to what is before it: a full stop at a sentence's end does not, one before a digit does."""
+    return text[at] not in _STOPS or text[at + 1 : at + 2].isalnum()
 
 
 def of_digits(valid: Callable[[str], bool], *, most_breaks: int = 1) -> Check:

@@ -13,7 +13,7 @@ from classifiers.matching import Check
 from classifiers.recognizers.rule import WORD, Rule
 
 TOKEN = WORD + b"-"
-_FILLER = re.compile(rb"(?i)x{6,}|\*{4,}|\.{4,}|0{10,}|1234567890?123|abcdefghij(?:kl)?$|your[_-]|<|\$\{|\{\{|placeholder|changeme|redacted|dummy|sample", re.ASCII)
+_FILLER = re.compile(rb"(?i)x{6,}|\*{4,}|\.{4,}|0{10,}|(?:1234567890){2}|your[_-]|<|\$\{|\{\{|placeholder|changeme|redacted|dummy|sample", re.ASCII)
 
 
 def entropy(value: bytes) -> float:
