@@ -130,7 +130,7 @@ RULES = (
     ),
     Rule(
         "contact.email_spelled", "EMAIL_ADDRESS", "pii",
-        r"(?i:[a-z0-9._%+\-]{1,64}\s{0,2}(?:[\[({<]\s?at\s?[\])}>]|\sat\s|@)\s{0,2}[a-z0-9\-]{1,63}(?:\s{0,2}(?:[\[({<]\s?(?:dot|\.)\s?[\])}>]|\sdot\s|\.)\s{0,2}[a-z0-9\-]{2,63}){1,4})", 0.85,
+        r"(?i:[a-z0-9._%+\-]{1,64}\s{0,2}(?:[\[({<]\s?at\s?[\])}>]|\sat\s)\s{0,2}[a-z0-9\-]{1,63}(?:\s{0,2}(?:[\[({<]\s?(?:dot|\.)\s?[\])}>]|\sdot\s|\.)\s{0,2}[a-z0-9\-]{2,63}){1,4})", 0.85,
         matches=("bob [at] test [dot] org", "mail me: bob (at) example.com", "anna at bank dot com"),
         misses=("meet at noon. then go", "look at example. it works", "at the dot", "we arrive at example.com"),
         check=lambda text, start, end: end if re.search(rb"(?i)[\[({<]\s?at\s?[\])}>]|\sat\s.*(?:\sdot\s|[\[({<]\s?dot)", text[start:end]) else None, edges=WORD,

@@ -47,11 +47,11 @@ RULES = (
     Rule("network.loopback", "IP_ADDRESS", "quasi_identifier", rf"127\.{_OCTET}\.{_OCTET}\.{_OCTET}", 0.8, matches=("127.0.0.1",), misses=("10.20.30.40",), edges=WORD + b".-"),
     Rule(
         "network.ipv6", "IP_ADDRESS", "network", _IPV6, 0.9, matches=("fe80::1ff:fe23:4567:890a", "fd00:85a3:0:0:0:8a2e:370:7334"), misses=("at 12:30:45", "std::vector", "a :: b", "::"),
-        check=_private, edges=WORD + b":.", trigger=r"(?i:[0-9a-f]{0,4}:[0-9a-f]{0,4}:[0-9a-f]{0,4})",
+        check=_private, edges=WORD + b":.",
     ),
     Rule(
         "network.ipv6_public", "IP_ADDRESS", "pii", _IPV6, 0.85, matches=("2a00:1450:4001:81b::200e",), misses=("at 12:30:45", "std::vector"),
-        check=_public, edges=WORD + b":.", trigger=r"(?i:[0-9a-f]{0,4}:[0-9a-f]{0,4}:[0-9a-f]{0,4})",
+        check=_public, edges=WORD + b":.",
     ),
     Rule(
         "network.mac", "MAC_ADDRESS", "network", r"(?i:[0-9a-f]{2}(?:[:\-][0-9a-f]{2}){5}|[0-9a-f]{4}(?:\.[0-9a-f]{4}){2})", 0.9,
