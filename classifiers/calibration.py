@@ -20,7 +20,6 @@ BY_CATEGORY: Mapping[str, Level] = {
     "phi": Level.RESTRICTED,
     "government_id": Level.RESTRICTED,
     "financial": Level.RESTRICTED,
-    "special_category": Level.RESTRICTED,
     "legal": Level.RESTRICTED,
     "insider": Level.RESTRICTED,
     "marked_restricted": Level.RESTRICTED,
@@ -38,6 +37,7 @@ BY_CATEGORY: Mapping[str, Level] = {
     "pii": Level.INTERNAL,
     "network": Level.INTERNAL,
     "health_term": Level.PUBLIC,
+    "special_term": Level.PUBLIC,
     "quasi_identifier": Level.PUBLIC,
     "code": Level.PUBLIC,
 }
@@ -48,9 +48,9 @@ MANY = 5
 """So many pieces of personal data are a list of people: confidential."""
 LEAST_SCORE = 0.5
 """A finding less sure than this is shown, and decides nothing."""
-HEALTH = frozenset({"phi_detail", "health_term"})
+SPECIAL = frozenset({"phi_detail", "health_term", "special_term"})
 IDENTIFYING = frozenset({"PERSON", "EMAIL_ADDRESS", "PHONE_NUMBER", "STREET_ADDRESS", "USERNAME", "DATE_OF_BIRTH", "EMPLOYEE_ID", "CUSTOMER_ID"})
-"""Types that say who it is: with anything about health, restricted."""
+"""Types that say who it is: with health, faith, politics, union, sexual life or crime (GDPR, articles 9 and 10), restricted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Table:
         level = floor
         kinds: set[str] = set()
         personal = 0
-        identified = health = False
+        identified = special = False
         for finding in findings:
             if finding.score < self.least_score:
                 continue
@@ -86,11 +86,11 @@ class Table:
                 kinds.add(finding.type)
                 personal += 1
                 identified = identified or finding.type in IDENTIFYING
-            elif finding.category in HEALTH:
-                health = True
+            elif finding.category in SPECIAL:
+                special = True
         if level < Level.CONFIDENTIAL and (len(kinds) >= self.together or personal >= self.many):
             level = Level.CONFIDENTIAL
-        if identified and health:
+        if identified and special:
             level = Level.RESTRICTED
         return level
 

@@ -25,7 +25,7 @@ from classifiers.profile import Profile
 from classifiers.recognizers import catalogue
 from classifiers.recognizers.rule import Rule
 from classifiers.scanner import Scanner, Span
-from classifiers.subject import findings_of
+from classifiers.subject import SUBJECT_TYPE, findings_of
 from classifiers.verdict import FAILED_CLOSED, Assessment, Finding, without_overlaps
 from sync.wire.levels import Level
 
@@ -77,8 +77,9 @@ class Classifier:
                 found[index].extend(_read(reading, normal, index, found[index]))
                 if not reading.complete:
                     model, floor = "over_budget", settings.floor_over_budget
-        kept = [finding for index, part in enumerate(found) for finding in _kept(part, texts[index], settings)]
-        return Assessment(settings.table.level_of(kept, floor), tuple(kept), model=model)
+        kept = tuple(finding for index, part in enumerate(found) for finding in _kept(part, texts[index], settings))
+        subject = tuple(finding for part in found for finding in part if finding.type == SUBJECT_TYPE)
+        return Assessment(settings.table.level_of((*kept, *subject), floor), kept, model=model, subject=subject)
 
     def _compiled(self, regions: tuple[str, ...], own: tuple[Rule, ...], disabled: frozenset[str]) -> Scanner:
         base = catalogue.rules(regions) if self._base is None else self._base
@@ -142,9 +143,9 @@ def _read(reading: Reading, normal: Normal, index: int, patterns: Sequence[Findi
 
 
 def _kept(found: Sequence[Finding], text: str, settings: Profile) -> list[Finding]:
-    """Without overlaps, and without what the tenant allows; what is about the whole text stands beside the others."""
+    """The spans without overlaps, and without what the tenant allows."""
     if not found:
         return []
-    spans = [f for f in found if not f.category.startswith("subject_") and (not settings.allow or text[f.start : f.end].casefold() not in settings.allow)]
-    whole = [f for f in found if f.category.startswith("subject_")]
-    return [*without_overlaps(spans, calibration.rank), *whole]
+    allow = settings.allow
+    spans = [f for f in found if f.type != SUBJECT_TYPE and (not allow or text[f.start : f.end].casefold() not in allow)]
+    return without_overlaps(spans, calibration.rank)

@@ -22,7 +22,7 @@ from classifiers import surrogates
 from classifiers.verdict import Finding
 
 MAX_TRIES = 50
-KEPT = frozenset({"quasi_identifier", "code", "health_term"})
+KEPT = frozenset({"quasi_identifier", "code", "health_term", "special_term", "phi_detail", "business", "security", "legal", "insider"})
 """Categories that are left in the text: they name nobody, and answers need them."""
 
 
@@ -55,7 +55,7 @@ class Vault:
         self._texts = "\n".join([self._texts, *texts]).lower()
         by_text: dict[int, list[Finding]] = {}
         for finding in findings:
-            if finding.category not in KEPT and not finding.category.startswith(("subject_", "marked_")):
+            if finding.category not in KEPT and not finding.category.startswith("marked_"):
                 by_text.setdefault(finding.text, []).append(finding)
         return [self._without(text, by_text.get(index, ())) for index, text in enumerate(texts)]
 

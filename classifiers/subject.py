@@ -26,6 +26,8 @@ LEAST = {"USERNAME": 0.8, "PHONE_NUMBER": 0.7, "PERSON": 0.55, "STREET_ADDRESS":
 MIN_PHONE_DIGITS = 6
 PUBLIC_BELOW = 0.25
 """A text whose subject is internal with less than this chance speaks of names that are public: of history, of science, of an example."""
+SUBJECT_TYPE = "SENSITIVE_SUBJECT"
+"""The type of the finding that is about the whole text."""
 SUBJECT = (("subject_internal", 0.6), ("subject_confidential", 0.6), ("subject_restricted", 0.6))
 """Category by subject score, and the chance from which on it counts."""
 MIN_WORDS = 3
@@ -45,7 +47,7 @@ def findings_of(reading: Reading, text: str, index: int, patterns: Sequence[Find
         return
     for (category, least), chance in zip(reversed(SUBJECT), reversed(reading.subject), strict=True):
         if chance >= least:
-            yield Finding(0, len(text), "SENSITIVE_SUBJECT", category, round(chance, 3), "model.subject", index)
+            yield Finding(0, len(text), SUBJECT_TYPE, category, round(chance, 3), "model.subject", index)
             return
 
 

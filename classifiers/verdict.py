@@ -35,11 +35,15 @@ class Assessment:
     findings: tuple[Finding, ...]
     failed: bool = False
     model: str = "absent"
+    subject: tuple[Finding, ...] = ()
+    """What the texts as wholes are about, as findings that span all of a text."""
 
     @property
     def categories(self) -> tuple[str, ...]:
         """The categories found, sorted."""
-        return tuple(sorted({finding.category for finding in self.findings})) if self.findings else ()
+        if not self.findings and not self.subject:
+            return ()
+        return tuple(sorted({finding.category for finding in (*self.findings, *self.subject)}))
 
     def counts(self) -> dict[str, int]:
         """How many of each type: all that a log may know of them."""

@@ -19,7 +19,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from classifiers.engine import Classifier
+from classifiers import cli as classify_cli
+from classifiers.engine import load
 from orchestrator import app, settings
 from orchestrator.access import keys as access
 from orchestrator.fleet import admission
@@ -45,6 +46,7 @@ cli = typer.Typer(
 keys_cli = typer.Typer(help="API keys.", no_args_is_help=True)
 agents_cli = typer.Typer(help="The agents of the fleet.", no_args_is_help=True)
 audit_cli = typer.Typer(help="The ledger of audit records.", no_args_is_help=True)
+cli.command(name="classify")(classify_cli.classify)
 cli.add_typer(keys_cli, name="keys")
 cli.add_typer(agents_cli, name="agents")
 cli.add_typer(audit_cli, name="audit")
@@ -126,7 +128,7 @@ def explain(
         declared = Level.of(level)
     except ValueError as error:
         raise errors.Misconfigured(f"--level: {error}.", code="bad_level") from error
-    assessment = Classifier().assess([sys.stdin.read() if text == "-" else text])
+    assessment = load().assess([sys.stdin.read() if text == "-" else text])
     facts = decide.Facts(max(assessment.level, declared), frozenset(assessment.categories))
     decision = decide.decide(snapshot, found, facts, wanted)
     out.print(f"[bold]{'allowed' if decision.allowed else 'refused'}[/] as [bold]{decision.level.label}[/]")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from classifiers.recognizers import (
-    american, asian, business, contact, european, finance, health, markings, network, passwords, person, source_code, tokens,
+    american, asian, business, contact, european, finance, health, markings, network, passwords, person, source_code, special, tokens,
 )  # fmt: skip
 from classifiers.recognizers.rule import Rule
 
 BUILT_IN: tuple[Rule, ...] = (
-    *tokens.RULES, *passwords.RULES, *finance.RULES, *american.RULES, *european.RULES, *asian.RULES, *health.RULES, *person.RULES, *contact.RULES,
+    *tokens.RULES, *passwords.RULES, *finance.RULES, *american.RULES, *european.RULES, *asian.RULES, *health.RULES, *special.RULES, *person.RULES, *contact.RULES,
     *network.RULES, *markings.RULES, *business.RULES, *source_code.RULES,
 )  # fmt: skip
 """Every rule but the telephone numbers', which depend on regions."""

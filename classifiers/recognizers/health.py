@@ -6,16 +6,16 @@ The vocabulary is short and our own: the commonest international non-proprietary
 from __future__ import annotations
 
 from classifiers.context import Words
-from classifiers.recognizers.rule import WORD, Rule
+from classifiers.recognizers.rule import WORD, Rule, alone
 
-_DRUGS = (
+DRUGS = (
     "metformin|insulin|lisinopril|amlodipine|atorvastatin|simvastatin|rosuvastatin|metoprolol|bisoprolol|ramipril|losartan|valsartan|furosemide|hydrochlorothiazide|spironolactone|warfarin|apixaban|rivaroxaban|"
     "clopidogrel|amoxicillin|azithromycin|ciprofloxacin|doxycycline|cephalexin|prednisone|prednisolone|dexamethasone|albuterol|salbutamol|sertraline|fluoxetine|citalopram|escitalopram|paroxetine|venlafaxine|"
     "duloxetine|bupropion|mirtazapine|trazodone|lithium carbonate|quetiapine|olanzapine|risperidone|aripiprazole|clozapine|haloperidol|alprazolam|lorazepam|clonazepam|diazepam|zolpidem|methylphenidate|"
     "lisdexamfetamine|oxycodone|hydrocodone|morphine|fentanyl|tramadol|methadone|buprenorphine|naloxone|gabapentin|pregabalin|lamotrigine|levetiracetam|valproate|carbamazepine|levothyroxine|omeprazole|"
     "pantoprazole|tamoxifen|letrozole|methotrexate|adalimumab|infliximab|rituximab|pembrolizumab|sumatriptan|tenofovir|emtricitabine|dolutegravir|semaglutide|empagliflozin|sitagliptin"
 )
-_DISEASES = (
+DISEASES = (
     "diabetes|hypertension|asthma|copd|depression|schizophrenia|bipolar disorder|epilepsy|migraine|stroke|myocardial infarction|heart failure|atrial fibrillation|(?:breast|lung|prostate|colon|ovarian|"
     "pancreatic|cervical|skin|liver|stomach|bladder|kidney|bowel|throat|bone|thyroid) cancer|leukemia|leukaemia|lymphoma|melanoma|hiv|aids|hepatitis(?: [abc])?|cirrhosis|tuberculosis|pneumonia|sepsis|"
     "multiple sclerosis|parkinson'?s?(?: disease)?|alzheimer'?s?(?: disease)?|dementia|rheumatoid arthritis|lupus|crohn'?s disease|ulcerative colitis|chronic kidney disease|renal failure|kidney failure|"
@@ -29,13 +29,13 @@ _CASE = Words(
 )  # fmt: skip
 _RECORD = Words(
     "mrn", "medical record", "medical record number", "record number", "patient id", "patient number", "patient no", "hospital number", "chart number", "chart no", "nhc", "patientennummer", "fallnummer",
-    "medical record no", "case number", "encounter", "accession", "patient", before=32, after=8,
+    "medical record no", "case number", "encounter", "accession", before=32, after=8,
 )  # fmt: skip
 RULES = (
     Rule(
         "health.record_number", "MEDICAL_RECORD_NUMBER", "phi", r"(?:[A-Z]{1,4}[\-#]?)?\d{5,12}", 0.9,
         matches=("MRN 12345678", "mrn: 00482913", "medical record number AB-123456", "patient id 7788990", "MRN-1234567"),
-        misses=("order 12345678", "in the year 2024", "the patient waited 30 minutes"), edges=WORD + b".", needs=_RECORD,
+        misses=("order 12345678", "in the year 2024", "the patient waited 30 minutes"), check=alone, edges=WORD + b".", needs=_RECORD,
     ),
     Rule(
         "health.record_number_prefixed", "MEDICAL_RECORD_NUMBER", "phi", r"(?i:\bMRN[\-:# ]{1,2}[A-Z0-9\-]{4,14})", 0.9,
@@ -43,7 +43,7 @@ RULES = (
     ),
     Rule(
         "health.policy_number", "HEALTH_INSURANCE_ID", "phi", r"[A-Z]{1,4}[\- ]?\d{5,12}|\d{6,12}", 0.8,
-        matches=("health insurance member ID XYZ123456789", "insurance id: W123456789", "Krankenversicherungsnummer A123456780"), misses=("health is 123456789",), edges=WORD + b".",
+        matches=("health insurance member ID XYZ123456789", "insurance id: W123456789", "Krankenversicherungsnummer A123456780"), misses=("health is 123456789",), check=alone, edges=WORD + b".",
         needs=Words("health insurance", "insurance id", "insurance number", "member id", "krankenversicherungsnummer", "versichertennummer", "health plan", "medicaid", "subscriber id", "policy no", "group number", before=40, after=8),
     ),
     Rule(
@@ -52,11 +52,11 @@ RULES = (
         needs=Words("icd", "icd-10", "icd10", "icd-10-cm", "diagnosis", "diagnosis code", "diagnoses", "diagnose", "dx", "code diagnosis", before=40, after=24),
     ),
     Rule(
-        "health.drug", "MEDICATION", "phi_detail", rf"(?i:\b(?:{_DRUGS})\b)", 0.8,
+        "health.drug", "MEDICATION", "phi_detail", rf"(?i:\b(?:{DRUGS})\b)", 0.8,
         matches=("the patient takes metformin 500 mg", "prescribed sertraline"), misses=("what is metformin?", "morphine was first isolated in 1804"), edges=WORD, needs=_CASE,
     ),
     Rule(
-        "health.condition", "MEDICAL_CONDITION", "phi_detail", rf"(?i:\b(?:{_DISEASES})\b)", 0.8,
+        "health.condition", "MEDICAL_CONDITION", "phi_detail", rf"(?i:\b(?:{DISEASES})\b)", 0.8,
         matches=("patient was diagnosed with breast cancer", "my wife suffers from depression", "history of HIV"), misses=("what causes diabetes?", "cancer research is expensive"), edges=WORD, needs=_CASE,
     ),
 )  # fmt: skip

@@ -70,7 +70,7 @@ RULES = (
     Rule(
         "network.url", "URL", "quasi_identifier", rf"(?i:https?://[^\s<>\"'\)\]]{{3,900}}|www\.[a-z0-9\-]{{1,63}}(?:\.[a-z0-9\-]{{1,63}}){{1,4}}(?:/[^\s<>\"'\)\]]{{0,500}})?|[a-z0-9](?:[a-z0-9\-]{{0,62}})(?:\.[a-z0-9\-]{{1,63}}){{0,4}}\.(?:{_TLD})(?:/[^\s<>\"'\)\]]{{0,500}})?)", 0.6,
         matches=("see https://example.com/a?b=c", "visit www.example.org", "shop at bigstore.co.uk"), misses=("end.Start here", "file.py", "no url"), edges=WORD + b"@-",
-        check=lambda text, start, end: end - (text[end - 1 : end] in (b".", b",", b"!", b"?", b";", b":")), trigger=rf"(?i:https?://|www\.|\.(?:{_TLD})\b)",
+        check=lambda text, start, end: end - (text[end - 1 : end] in (b".", b",", b"!", b"?", b";", b":")), trigger=rf"(?i:https?://|www\.|\.(?:{_TLD}))",
     ),
     Rule(
         "network.unc_path", "INTERNAL_PATH", "network", r"\\\\[A-Za-z0-9._\-]{2,63}\\[A-Za-z0-9$._\- ]{1,80}", 0.8, matches=("\\\\filesrv\\finance$",), misses=("C:\\temp",), trigger=r"\\\\[A-Za-z]",

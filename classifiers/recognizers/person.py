@@ -6,7 +6,7 @@ import re
 
 from classifiers.checksums import common, identity
 from classifiers.context import Words
-from classifiers.recognizers.rule import WORD, Rule, of_digits, of_letters
+from classifiers.recognizers.rule import WORD, Rule, alone, of_digits, of_letters
 
 _MONTHS = (
     r"Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sep(?:t(?:ember)?)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?"
@@ -92,11 +92,11 @@ RULES = (
     ),
     Rule(
         "person.employee_id", "EMPLOYEE_ID", "pii", r"[A-Z]{0,4}[\-#]?\d{3,10}", 0.7, matches=("employee ID E-10442", "staff number 88213", "Personalnummer 004512"),
-        misses=("the employee has 2000 shares", "model E-10442"), edges=WORD + b".,-/",
+        misses=("the employee has 2000 shares", "model E-10442"), check=alone, edges=WORD + b".,-/",
         needs=Words("employee id", "employee number", "employee no", "staff id", "staff number", "personnel number", "personalnummer", "badge number", "payroll number", "matricule", before=24, after=0),
     ),
     Rule(
-        "person.customer_id", "CUSTOMER_ID", "pii", r"[A-Z]{0,4}[\-#]?\d{4,12}", 0.6, matches=("customer number 4410223", "Kundennummer K-88213"), misses=("we have 20000 customers",), edges=WORD + b".,-/",
+        "person.customer_id", "CUSTOMER_ID", "pii", r"[A-Z]{0,4}[\-#]?\d{4,12}", 0.6, matches=("customer number 4410223", "Kundennummer K-88213"), misses=("we have 20000 customers",), check=alone, edges=WORD + b".,-/",
         needs=Words("customer number", "customer id", "customer no", "client id", "client number", "kundennummer", "member id", "membership number", "policy number", "num\u00e9ro client", before=24, after=0),
     ),
     Rule(
@@ -104,10 +104,5 @@ RULES = (
         edges=WORD + b"@", needs=Words("username", "user name", "user id", "login", "userid", "screen name", "handle", "benutzername", before=16, after=0),
         check=lambda text, start, end: end if re.search(rb"(?i)(?:user ?name|user ?id|login|handle|screen name|benutzername)[\"']?\s{0,2}(?:is|:|=)\s{0,2}[\"']?$", text[max(0, start - 24) : start])
         and text[start:end].lower() not in (b"wrong", b"not", b"the", b"your", b"invalid", b"taken", b"required", b"available", b"already", b"unknown", b"missing") else None,
-    ),
-    Rule(
-        "person.special_category", "SPECIAL_CATEGORY", "special_category",
-        r"(?i:(?:he|she|they|who|[A-Z][a-z]{2,20}) (?:is|was|came out as|identifies as) (?:an? )?(?:gay|lesbian|bisexual|transgender|hiv[ \-]positive|homosexual|illegal immigrant|convicted (?:felon|criminal|sex offender)))", 0.8,
-        matches=("she is gay", "Anna is HIV positive"), misses=("gay marriage is legal",), edges=WORD, trigger=r"(?i:gay|lesbian|bisexual|transgender|hiv|homosexual|convicted|immigrant)",
     ),
 )  # fmt: skip

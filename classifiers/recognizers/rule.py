@@ -21,6 +21,13 @@ def accept(_: bytes, start: int, end: int) -> int | None:  # noqa: ARG001 - a ch
     return end
 
 
+def alone(text: bytes, start: int, end: int) -> int | None:
+    """A check that no further group of digits stands beside: it would be part of a longer number."""
+    if start >= 2 and text[start - 1] in b" -./)+" and text[start - 2] in DIGITS:
+        return None
+    return None if text[end : end + 1] in (b" ", b"-", b"/") and text[end + 1 : end + 2].isdigit() else end
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A pattern, what it finds, and when it counts.

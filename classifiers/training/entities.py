@@ -218,7 +218,9 @@ class Entities:
         if chance < 0.4:
             return [(self.pick(words.ORGANIZATIONS), "ORGANIZATION")]
         if chance < 0.6:
-            return [(f"{self.pick(words.ORG_HEAD)} {self.pick(words.ORG_TAIL)}{self.pick(words.ORG_FORM)}", "ORGANIZATION")]
+            names = self.home()
+            head = self.rng.choice((self.pick(words.ORG_HEAD), self.pick(names.last), self.pick(names.cities), self.pick(PLAIN).title(), f"{self.pick(PLAIN).title()} {self.pick(PLAIN).title()}"))
+            return [(f"{head} {self.pick(words.ORG_TAIL)}{self.pick(words.ORG_FORM)}", "ORGANIZATION")]
         if chance < 0.75:
             names = self.home()
             made = self.pick(words.INSTITUTION).format(

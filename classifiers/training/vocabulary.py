@@ -103,7 +103,7 @@ Baltic; Rhine; Danube; Iberia; Adriatic; Zentra; Novatek; Luminor; Axiom; Synthe
 ORG_TAIL = _words("""
 Bank; Systems; Technologies; Solutions; Consulting; Partners; Capital; Holdings; Group; Industries; Logistics; Pharma; Pharmaceuticals;
 Biotech; Labs; Software; Media; Energy; Insurance; Foods; Motors; Airlines; Telecom; Ventures; Analytics; Security; Health; Healthcare;
-Credit Union; Savings Bank; Law Firm; LLP; Associates; Construction; Realty; Properties; Mining; Steel; Chemicals; Robotics; Studios
+Credit Union; Savings Bank; Law Firm; LLP; Associates; Construction; Dentistry; Pharmacy; Bakery; Church; School; College; Hotel; Museum; Theatre; Restaurant; Cafe; Airways; Shipping; Trust; Fund; Club; Society; Institute; Council; Agency; Press; Records; Films; Games; Realty; Properties; Mining; Steel; Chemicals; Robotics; Studios
 """)
 ORG_FORM = ("", "", "", "", " Inc", " Inc.", " LLC", " Ltd", " Ltd.", " Corp", " Corporation", " PLC", " GmbH", " AG", " S.A.", " BV", " Co.", " SpA", " AB")
 INSTITUTION = (
