@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 ONLY ?=
 
-.PHONY: help setup demo test unit lint bench lock clean
+.PHONY: help setup demo test unit lint bench eval lock clean
 help:  ## What there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
@@ -40,6 +40,9 @@ lint: $(READY)  ## ruff, mypy --strict, the layers
 
 bench: $(READY)  ## Figures as ratios to a limit measured in the same run (ONLY=gateway|classifiers|inference|audit)
 	@$(BIN)/python tests/bench/bench.py $(ONLY)
+
+eval: $(READY)  ## The classifier's scores on every set, with their targets (ARGS=--wrong shows the mistakes)
+	@$(BIN)/python -m classifiers.evaluation $(ARGS)
 
 lock: pyproject.toml  ## Pins every package again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --generate-hashes --no-header -o requirements.lock pyproject.toml

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from classifiers.ner.tagger import Reading, Tagged
+from classifiers.recognizers import contact
 from classifiers.verdict import Finding
 
 CATEGORIES = {
@@ -23,7 +24,6 @@ CATEGORIES = {
 }
 LEAST = {"USERNAME": 0.8, "PHONE_NUMBER": 0.7, "PERSON": 0.55, "STREET_ADDRESS": 0.6}
 """Chances below which a span of the type is not told; others are told from the tagger's own threshold on."""
-MIN_PHONE_DIGITS = 6
 PUBLIC_BELOW = 0.25
 """A text whose subject is internal with less than this chance speaks of names that are public: of history, of science, of an example."""
 SUBJECT_TYPE = "SENSITIVE_SUBJECT"
@@ -56,7 +56,7 @@ def _counts(span: Tagged, text: str) -> bool:
         return False
     surface = text[span.start : span.end]
     if span.type == "PHONE_NUMBER":
-        return sum(c.isdigit() for c in surface) >= MIN_PHONE_DIGITS
+        return contact.looks_dialled(surface)
     if span.type in ("PERSON", "ORGANIZATION", "LOCATION"):
         return any(c.isalpha() for c in surface)
     return True

@@ -85,6 +85,19 @@ def _stated(text: bytes, start: int, end: int) -> int | None:
     return _with_extension(text, end)
 
 
+_DIALLED = re.compile(
+    r"\+[\d ().\-/]{7,20}|\(?0[\d ().\-/]{6,18}|\(\d{2,5}\)[\d .\-]{5,14}|\d{2,4}(?:[ .\-]\d{2,4}){2,5}|\d{3,4}[ .\-]\d{5,7}", re.ASCII
+)
+_TAIL = re.compile(r"(?i)[ ,;]{0,2}(?:ext\.?|x|extension|#)[ .:]{0,2}\d{1,6}$", re.ASCII)
+
+
+def looks_dialled(surface: str) -> bool:
+    """Whether the model's guess has the form of a telephone number: a + or a 0 in front, or groups; and is no date and no address."""
+    bare = _TAIL.sub("", surface.strip())
+    raw = bare.encode("utf-8", "replace")
+    return 7 <= sum(c.isdigit() for c in bare) <= 15 and _DIALLED.fullmatch(bare) is not None and not _DATE_OR_VERSION.fullmatch(raw)
+
+
 _EDGES = WORD + b"+"
 _LOOSE = r"\(?\d(?:[ ()./\-\n]{0,2}\d){6,13}"
 

@@ -7,6 +7,7 @@ compiled when a number of it is first seen.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 import phonenumbers
@@ -65,3 +66,15 @@ def _is_of(region: str, digits: str) -> bool:
 def known(region: str) -> bool:
     """Whether the plans have a region of this code (ISO 3166-1 alpha-2, such as GB)."""
     return region in phonenumbers.SUPPORTED_REGIONS
+
+
+def examples() -> Iterator[tuple[str, str | None, str]]:
+    """(region, national form or None, international form) of an example number of each kind of each region."""
+    formats = phonenumbers.PhoneNumberFormat
+    kinds = (phonenumbers.PhoneNumberType.FIXED_LINE, phonenumbers.PhoneNumberType.MOBILE)
+    for region in sorted(phonenumbers.SUPPORTED_REGIONS):
+        for kind in kinds:
+            number = phonenumbers.example_number_for_type(region, kind)
+            if number is not None:
+                national = phonenumbers.format_number(number, formats.NATIONAL) if region in ("US", "GB", "DE", "FR", "ES") else None
+                yield region, national, phonenumbers.format_number(number, formats.INTERNATIONAL)

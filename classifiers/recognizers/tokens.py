@@ -38,6 +38,8 @@ def _a(count: int, alphabet: str = "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7") -> str:
 
 
 _HEX = "3f9a1c7e5b2d8046"
+ALPHABETS = ("aB3dE6gH9jK2mN5pQ8sT1vW4yZ7", _HEX, "aBcDeFgHiJkLmNoPqRsTuVwXyZ", "ABC3DEF6GHJ9KLM2NPQ5", "ABC3DEF6", "QWE7RTY2UIO9")
+"""What the examples' invented parts are made of."""
 
 
 def _kind(name: str, pattern: str, example: str, miss: str = "", least: float = 2.8, trigger: str = "", kind: str = "API_KEY") -> Rule:
