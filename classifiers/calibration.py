@@ -49,7 +49,9 @@ MANY = 5
 LEAST_SCORE = 0.5
 """A finding less sure than this is shown, and decides nothing."""
 SPECIAL = frozenset({"phi_detail", "health_term", "special_term"})
-IDENTIFYING = frozenset({"PERSON", "EMAIL_ADDRESS", "PHONE_NUMBER", "STREET_ADDRESS", "USERNAME", "DATE_OF_BIRTH", "EMPLOYEE_ID", "CUSTOMER_ID"})
+IDENTIFYING = frozenset(
+    {"PERSON", "EMAIL_ADDRESS", "PHONE_NUMBER", "STREET_ADDRESS", "USERNAME", "DATE_OF_BIRTH", "EMPLOYEE_ID", "CUSTOMER_ID"}
+)
 """Types that say who it is: with health, faith, politics, union, sexual life or crime (GDPR, articles 9 and 10), restricted."""
 
 

@@ -25,13 +25,22 @@ from sync.wire.levels import Level
 BATCH = 64
 """Lines handed to a thread at a time."""
 MAX_LINE = 16 * 1024 * 1024
-STYLES = {Level.PUBLIC: "dim underline", Level.INTERNAL: "black on cyan", Level.CONFIDENTIAL: "black on yellow", Level.RESTRICTED: "white on red"}
+STYLES = {
+    Level.PUBLIC: "dim underline",
+    Level.INTERNAL: "black on cyan",
+    Level.CONFIDENTIAL: "black on yellow",
+    Level.RESTRICTED: "white on red",
+}
 LEVEL_STYLES = {Level.PUBLIC: "green", Level.INTERNAL: "cyan", Level.CONFIDENTIAL: "yellow", Level.RESTRICTED: "bold red"}
 
 
 def classify(
-    files: Annotated[list[Path] | None, typer.Argument(help="Files to classify; '-' or nothing reads standard input.", show_default=False)] = None,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help='Lines {"id", "text"} in, lines {"id", "level", "categories", "findings"} out.')] = False,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Files to classify; '-' or nothing reads standard input.", show_default=False)
+    ] = None,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help='Lines {"id", "text"} in, lines {"id", "level", "categories", "findings"} out.')
+    ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Each finding with its recognizer, score and level.")] = False,
     model: Annotated[bool, typer.Option(help="Whether the model looks as well as the patterns.")] = True,
 ) -> None:
@@ -122,7 +131,15 @@ def _table(found: list[Finding], text: str) -> Table:
     for f in found:
         level = calibration.DEFAULT.of(f)
         what = "the text as a whole" if f in found and f.category.startswith("subject_") else text[f.start : f.end]
-        table.add_row(f"{f.start}–{f.end}", Text(what[:60]), f.type, f.category, Text(level.label, LEVEL_STYLES[level]), f"{f.score:.2f}", f.recognizer)
+        table.add_row(
+            f"{f.start}–{f.end}",
+            Text(what[:60]),
+            f.type,
+            f.category,
+            Text(level.label, LEVEL_STYLES[level]),
+            f"{f.score:.2f}",
+            f.recognizer,
+        )
     return table
 
 

@@ -25,7 +25,11 @@ READABLE = 0.9
 TAIL = 96
 """Characters of a message's end and of the next one's beginning that are read together."""
 
-SIGNALS = (r"[A-Za-z0-9+/_\-]{12}", r"(?:^|[^0-9A-Za-z])(?:[0-9a-fA-F]{2}[ :]){6}[0-9a-fA-F]{2}(?:[^0-9A-Za-z]|$)", r"(?:^|\s)(?:[^\s][ _*|~]{1,2}){7}[^\s]")
+SIGNALS = (
+    r"[A-Za-z0-9+/_\-]{12}",
+    r"(?:^|[^0-9A-Za-z])(?:[0-9a-fA-F]{2}[ :]){6}[0-9a-fA-F]{2}(?:[^0-9A-Za-z]|$)",
+    r"(?:^|\s)(?:[^\s][ _*|~]{1,2}){7}[^\s]",
+)
 """What must occur in a text that hides something encoded (the first two) or spaced (the last)."""
 ENCODED = frozenset({0, 1})
 SPACED = frozenset({2})
@@ -67,7 +71,9 @@ def _decoded(text: str) -> Iterator[tuple[int, int, str]]:
         if (inner := _base64(match[0])) is not None:
             yield match.start(), match.end(), inner
     for match in _BASE32.finditer(text):
-        if (inner := _readable(lambda token=match[0]: base64.b32decode(token.rstrip("=") + "=" * (-len(token.rstrip("=")) % 8)))) is not None:
+        if (
+            inner := _readable(lambda token=match[0]: base64.b32decode(token.rstrip("=") + "=" * (-len(token.rstrip("=")) % 8)))
+        ) is not None:
             yield match.start(), match.end(), inner
     for match in _HEX.finditer(text):
         bare = match[0].removeprefix("0x").replace(" ", "").replace(":", "")

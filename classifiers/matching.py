@@ -22,8 +22,10 @@ from sync.kit import errors
 try:
     import re2
 except ImportError:  # no wheel for this platform (musl)
-    re2 = None  # type: ignore[assignment]
+    re2 = None
 
+HAS_RE2 = re2 is not None
+"""Whether google-re2 is installed: without it, customers' own patterns are refused."""
 MAX_MEMORY = 64 * 1024 * 1024
 MAX_CANDIDATES = 20_000
 """Matches of one pattern in one text that are looked at; a text with more is not scanned, and counts as restricted."""
@@ -105,7 +107,7 @@ def _reason(error: Exception) -> str:
 
 def default_engine() -> Engine:
     """RE2 where its wheel is installed."""
-    return Stdlib() if re2 is None else Re2()
+    return Re2() if HAS_RE2 else Stdlib()
 
 
 class Matcher:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from classifiers import calibration
 from classifiers.context import Words
-from classifiers.matching import BadPattern, Re2, re2
-from classifiers.recognizers import contact
+from classifiers.matching import HAS_RE2, BadPattern, Re2
+from classifiers.recognizers import contact, phone_plans
 from classifiers.recognizers.rule import WORD, Rule
+from sync.bundle import snapshot
 from sync.kit import errors
 from sync.wire.levels import Level
 
@@ -32,7 +33,7 @@ class BadProfile(errors.Misconfigured):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A tenant's settings. `highest`: the highest level that its routing tells from the next lower one; nothing above it needs the model.
+    """A tenant's settings. `highest`: the highest level that it treats otherwise than the next lower one; nothing above needs the model.
 
     `floor_over_budget`: the least level of a request that the model had no time for.
     """
@@ -51,11 +52,40 @@ class Profile:
 DEFAULT = Profile()
 
 
-def custom_rule(name: str, *, kind: str, category: str, pattern: str, score: float = 0.8, context: Sequence[str] = (), whole_words: bool = True) -> Rule:
+def of_tenant(settings: snapshot.Classification, highest: Level = Level.RESTRICTED) -> Profile:
+    """A tenant's profile. `highest` as in Profile. Raises BadProfile."""
+    own = [
+        custom_rule(
+            r.name, kind=r.type, category=r.category, pattern=r.pattern, score=r.score, context=r.context, whole_words=r.whole_words
+        )
+        for r in settings.recognizers
+    ]
+    own += [deny_rule(words.name, words.entries, category=words.category) for words in settings.deny if words.entries]
+    return Profile(
+        rules=tuple(own),
+        allow=allow_list(settings.allow),
+        regions=regions(settings.phone_regions) if settings.phone_regions else contact.REGIONS,
+        table=calibration.Table(
+            {entry.name: entry.level for entry in settings.categories},
+            {entry.name: entry.level for entry in settings.types},
+            settings.together,
+            settings.many,
+        ),
+        disabled=frozenset(settings.disabled),
+        use_model=settings.model,
+        budget_ms=float(settings.budget_ms),
+        floor_over_budget=settings.over_budget,
+        highest=highest,
+    )
+
+
+def custom_rule(
+    name: str, *, kind: str, category: str, pattern: str, score: float = 0.8, context: Sequence[str] = (), whole_words: bool = True
+) -> Rule:
     """A customer's recognizer. Its pattern is RE2's alone: linear time, whatever it is. Raises BadProfile, which names it."""
     if len(pattern) > MAX_PATTERN:
         raise BadProfile(f"The pattern of the recognizer {name!r} has {len(pattern)} characters; {MAX_PATTERN} are allowed.")
-    if re2 is None:
+    if not HAS_RE2:
         raise BadProfile(f"The recognizer {name!r} needs RE2, whose wheel is not installed here: pip install google-re2.")
     pattern = _ascii(pattern)
     try:
@@ -65,7 +95,14 @@ def custom_rule(name: str, *, kind: str, category: str, pattern: str, score: flo
     if compiled.search(b"") is not None:
         raise BadProfile(f"The pattern of the recognizer {name!r} matches the empty text: it would be found everywhere.")
     return Rule(
-        f"custom.{name}", kind, category, pattern, score, matches=(), edges=WORD if whole_words else b"", needs=Words(*context) if context else None
+        f"custom.{name}",
+        kind,
+        category,
+        pattern,
+        score,
+        matches=(),
+        edges=WORD if whole_words else b"",
+        needs=Words(*context) if context else None,
     )
 
 
@@ -84,11 +121,11 @@ def allow_list(entries: Sequence[str]) -> frozenset[str]:
 
 def regions(codes: Sequence[str]) -> tuple[str, ...]:
     """Regions for telephone numbers. Raises BadProfile."""
-    from classifiers.recognizers import phone_plans  # noqa: PLC0415 - the plans take 20 ms to import, and most tenants name no regions
-
     for code in codes:
         if not phone_plans.known(code):
-            raise BadProfile(f"{code!r} is no region that telephone numbers are known of: use ISO 3166-1 codes, such as GB, US, DE.")
+            raise BadProfile(
+                f"{code!r} is no region that telephone numbers are known of: use ISO 3166-1 codes, such as GB, US, DE."
+            )
     return tuple(codes)
 
 
@@ -101,4 +138,6 @@ def _bounded(name: str, entries: Sequence[str]) -> None:
 
 
 def _ascii(pattern: str) -> str:
-    return pattern if pattern.isascii() else "".join(c if c.isascii() else "".join(f"\\x{b:02x}" for b in c.encode()) for c in pattern)
+    return (
+        pattern if pattern.isascii() else "".join(c if c.isascii() else "".join(f"\\x{b:02x}" for b in c.encode()) for c in pattern)
+    )

@@ -1,7 +1,7 @@
 """What was found, taken out of a text before it leaves, and put back into the answer.
 
-Pseudonyms (`<PERSON_1>`) and surrogates (another, invented value of the same form and check digit) can be undone by the vault of the
-request; masks, hashes and dropping cannot. The same value has the same name within a vault, which is a conversation's.
+Pseudonyms (`<PERSON_1>`) and surrogates (another, invented value of the same form and check digit) can be undone by the vault of
+the request; masks, hashes and dropping cannot. The same value has the same name within a vault, which is a conversation's.
 
 Invariants, each with a test of its words:
 - what was redacted and restored is the original, over any chunking of the answer, whatever the case of a placeholder;
@@ -22,7 +22,9 @@ from classifiers import surrogates
 from classifiers.verdict import Finding
 
 MAX_TRIES = 50
-KEPT = frozenset({"quasi_identifier", "code", "health_term", "special_term", "phi_detail", "business", "security", "legal", "insider"})
+KEPT = frozenset(
+    {"quasi_identifier", "code", "health_term", "special_term", "phi_detail", "business", "security", "legal", "insider"}
+)
 """Categories that are left in the text: they name nobody, and answers need them."""
 
 
@@ -75,7 +77,7 @@ class Vault:
         return f"Vault({self.mode.value}, {len(self._names)} names)"
 
     def _without(self, text: str, findings: Iterable[Finding]) -> str:
-        pieces = []
+        pieces: list[str] = []
         last = 0
         for finding in sorted(findings, key=lambda f: f.start):
             pieces += (text[last : finding.start], self._name(finding.type, text[finding.start : finding.end]))
@@ -94,7 +96,9 @@ class Vault:
                 return f"<{kind}:{digest[:16]}>"
         known = self._names.get((kind, value))
         if known is None:
-            known = self._fresh(self._numbered(kind) if self.mode is Mode.PSEUDONYM else lambda: surrogates.of(kind, value), self._numbered(kind))
+            known = self._fresh(
+                self._numbered(kind) if self.mode is Mode.PSEUDONYM else lambda: surrogates.of(kind, value), self._numbered(kind)
+            )
             self._names[kind, value] = known
             self._values[_folded(known)] = value
         return known
@@ -118,7 +122,11 @@ class Vault:
 
     def _free(self, name: str) -> bool:
         folded = _folded(name)
-        return folded not in self._values and folded not in self._texts and not any(folded in other or other in folded for other in self._values)
+        return (
+            folded not in self._values
+            and folded not in self._texts
+            and not any(folded in other or other in folded for other in self._values)
+        )
 
 
 class Restorer:

@@ -14,7 +14,6 @@ from classifiers.matching import Engine, Matcher
 from classifiers.normalise import Normal
 from classifiers.recognizers.rule import TAKEN, Rule
 
-
 _NO_SIGNALS: frozenset[int] = frozenset()
 
 
@@ -43,8 +42,7 @@ class Scanner:
         self._matcher.compile_all()
 
     def scan(self, normal: Normal) -> tuple[list[Span], frozenset[int]]:
-        """(spans, signals): the spans that count, of all rules, in no order, overlapping or not; and the numbers of the signals that
-        occur. Raises BudgetExceeded."""
+        """(spans, signals): the spans that count, in no order; and the numbers of the signals that occur. Raises BudgetExceeded."""
         data = normal.text.encode("utf-8", "replace")
         hits = self._matcher.hits(data)
         if not hits:
@@ -79,7 +77,7 @@ class Scanner:
 
 def _without(data: bytes, taken: Sequence[tuple[int, int]]) -> bytes:
     """The text with these spans written over; the length stays."""
-    pieces = []
+    pieces: list[bytes] = []
     last = 0
     for start, end in taken:
         pieces += (data[last:start], TAKEN * (end - start))
@@ -104,7 +102,9 @@ def _characters(data: bytes, places: set[int]) -> dict[int, int]:
     found: dict[int, int] = {}
     last = count = 0
     for at in sorted(places):
-        count += sum((byte & 0xC0) != 0x80 for byte in data[last:at]) if at - last < 64 else len(data[last:at].decode("utf-8", "ignore"))
+        count += (
+            sum((byte & 0xC0) != 0x80 for byte in data[last:at]) if at - last < 64 else len(data[last:at].decode("utf-8", "ignore"))
+        )
         found[at] = count
         last = at
     return found

@@ -25,7 +25,7 @@ CATEGORIES = {
 LEAST = {"USERNAME": 0.8, "PHONE_NUMBER": 0.7, "PERSON": 0.55, "STREET_ADDRESS": 0.6}
 """Chances below which a span of the type is not told; others are told from the tagger's own threshold on."""
 PUBLIC_BELOW = 0.25
-"""A text whose subject is internal with less than this chance speaks of names that are public: of history, of science, of an example."""
+"""A text whose subject is internal with less than this chance speaks of names that are public: of history, of an example."""
 SUBJECT_TYPE = "SENSITIVE_SUBJECT"
 """The type of the finding that is about the whole text."""
 SUBJECT = (("subject_internal", 0.6), ("subject_confidential", 0.6), ("subject_restricted", 0.6))
@@ -36,7 +36,9 @@ MIN_WORDS = 3
 
 def findings_of(reading: Reading, text: str, index: int, patterns: Sequence[Finding]) -> Iterator[Finding]:
     """The findings that follow from a reading, in characters of the text that was read."""
-    marked_public = reading.subject[0] < PUBLIC_BELOW and not any(f.category in ("pii", "phi", "government_id", "financial") for f in patterns)
+    marked_public = reading.subject[0] < PUBLIC_BELOW and not any(
+        f.category in ("pii", "phi", "government_id", "financial") for f in patterns
+    )
     for span in reading.spans:
         if _counts(span, text):
             category = CATEGORIES[span.type]

@@ -7,9 +7,67 @@ import string
 
 from classifiers.checksums import finance, identity
 
-_FIRST = "Alex Robin Sam Kim Noa Jules Rene Toni Sascha Andrea Chris Dana Eli Finley Jamie Jordan Kai Lee Lou Morgan".split()
-_LAST = "Archer Barlow Calder Dalton Ellery Farrow Garrick Hadley Ingram Jarrow Kendrick Larkin Mercer Norwood Oakley Prescott Quimby Radley Selwyn Thorne".split()
-_STREETS = "Alder Birch Cedar Dogwood Elm Fir Hazel Juniper Linden Maple Oak Pine Rowan Spruce Willow".split()
+_FIRST = [
+    "Alex",
+    "Robin",
+    "Sam",
+    "Kim",
+    "Noa",
+    "Jules",
+    "Rene",
+    "Toni",
+    "Sascha",
+    "Andrea",
+    "Chris",
+    "Dana",
+    "Eli",
+    "Finley",
+    "Jamie",
+    "Jordan",
+    "Kai",
+    "Lee",
+    "Lou",
+    "Morgan",
+]
+_LAST = [
+    "Archer",
+    "Barlow",
+    "Calder",
+    "Dalton",
+    "Ellery",
+    "Farrow",
+    "Garrick",
+    "Hadley",
+    "Ingram",
+    "Jarrow",
+    "Kendrick",
+    "Larkin",
+    "Mercer",
+    "Norwood",
+    "Oakley",
+    "Prescott",
+    "Quimby",
+    "Radley",
+    "Selwyn",
+    "Thorne",
+]
+_STREETS = [
+    "Alder",
+    "Birch",
+    "Cedar",
+    "Dogwood",
+    "Elm",
+    "Fir",
+    "Hazel",
+    "Juniper",
+    "Linden",
+    "Maple",
+    "Oak",
+    "Pine",
+    "Rowan",
+    "Spruce",
+    "Willow",
+]
 _CHECKS = {
     "CREDIT_CARD": finance.card, "US_SSN": identity.us_ssn, "UK_NHS": identity.uk_nhs, "CA_SIN": identity.ca_sin, "DE_TAX_ID": identity.de_tax_id,
     "NL_BSN": identity.nl_bsn, "PL_PESEL": identity.pl_pesel, "BR_CPF": identity.br_cpf, "IN_AADHAAR": identity.in_aadhaar, "US_NPI": identity.us_npi,
@@ -75,5 +133,3 @@ def _iban(value: str) -> str:
     check = 98 - int("".join(str(int(c, 36)) for c in body + bare[:2] + "00")) % 97
     fresh = iter(f"{bare[:2]}{check:02}{body}")
     return "".join(next(fresh) if c.isalnum() else c for c in value)
-
-

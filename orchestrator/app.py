@@ -8,7 +8,7 @@ import json
 import os
 import random
 
-from classifiers.engine import Classifier
+from classifiers import engine
 from orchestrator.broker import Broker
 from orchestrator.dispatch import record
 from orchestrator.dispatch.conversation import Line
@@ -77,7 +77,7 @@ class Hub:
         )
         self.pipeline = Pipeline(
             snapshot=lambda: self.publisher.current,
-            classifier=Classifier(),
+            classifier=engine.load(),
             limits=Limits(self.clock),
             presence=self.presence,
             line=Line(self.bus, self.clock),

@@ -23,6 +23,7 @@ from classifiers import cli as classify_cli
 from classifiers.engine import load
 from orchestrator import app, settings
 from orchestrator.access import keys as access
+from orchestrator.dispatch import profiles
 from orchestrator.fleet import admission
 from orchestrator.ledger import verify as ledger_verify
 from orchestrator.store.administration import SqlAgents, SqlConfiguration, SqlKeys
@@ -128,7 +129,7 @@ def explain(
         declared = Level.of(level)
     except ValueError as error:
         raise errors.Misconfigured(f"--level: {error}.", code="bad_level") from error
-    assessment = load().assess([sys.stdin.read() if text == "-" else text])
+    assessment = load().assess([sys.stdin.read() if text == "-" else text], profiles.of(snapshot, found), all_spans=True)
     facts = decide.Facts(max(assessment.level, declared), frozenset(assessment.categories))
     decision = decide.decide(snapshot, found, facts, wanted)
     out.print(f"[bold]{'allowed' if decision.allowed else 'refused'}[/] as [bold]{decision.level.label}[/]")

@@ -40,10 +40,7 @@ def card(digits: str) -> bool:
     if not luhn(digits) or len(set(digits)) < 2:
         return False
     count = len(digits)
-    for first, last, lengths in _BY_FIRST.get(digits[0], ()):
-        if count in lengths and first <= digits[: len(first)] <= last:
-            return True
-    return False
+    return any(count in lengths and first <= digits[: len(first)] <= last for first, last, lengths in _BY_FIRST.get(digits[0], ()))
 
 
 def iban_length(country: str) -> int | None:

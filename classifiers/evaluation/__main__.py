@@ -70,11 +70,14 @@ def _all(classifier: Classifier, *, wrong: bool) -> None:
     called = [bool(_types(classifier, case.text) & {"PHONE_NUMBER"}) for case in phones]
     figures = {
         "cards of every range, recall": _share(cases.cards(), lambda c: "CREDIT_CARD" in _types(classifier, c.text)),
-        "telephone numbers, recall": sum(y for c, y in zip(phones, called, strict=True) if c.type) / sum(c.type is not None for c in phones),
+        "telephone numbers, recall": sum(y for c, y in zip(phones, called, strict=True) if c.type)
+        / sum(c.type is not None for c in phones),
         "telephone numbers, precision": sum(y for c, y in zip(phones, called, strict=True) if c.type) / sum(called),
         "evasions found, of 40": sum(c.type in _types(classifier, c.text) for c in cases.evasions()),
         "secrets, recall": _share((c for c in cases.secrets() if c.type), lambda c: _credential(classifier, c.text)),
-        "look-alikes of secrets flagged": _share((c for c in cases.secrets() if c.type is None), lambda c: _credential(classifier, c.text)),
+        "look-alikes of secrets flagged": _share(
+            (c for c in cases.secrets() if c.type is None), lambda c: _credential(classifier, c.text)
+        ),
         "all types together, F2": on_spans.together()[2],
         "ordinary prompts above internal": _share(ordinary, lambda text: classifier.assess([text]).level > Level.INTERNAL),
         "rubric, unseen half, accuracy": unseen.accuracy,

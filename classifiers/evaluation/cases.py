@@ -30,7 +30,13 @@ CARD_RANGES = (
     ("36", 14), ("38", 14), ("6011", 16), ("644", 16), ("65", 16), ("65", 19), ("3528", 16), ("3589", 16), ("2131", 15), ("1800", 15), ("62", 16), ("62", 19),
     ("5018", 12), ("5020", 13), ("5893", 14), ("6304", 15), ("6759", 16), ("6761", 18), ("6763", 19), ("2200", 16), ("9792", 16),
 )  # fmt: skip
-_CARD_SENTENCES = ("charge my card {} please", "card number: {}", "I paid with {} yesterday", "{}", "Visa or Maestro {} was declined, why?")
+_CARD_SENTENCES = (
+    "charge my card {} please",
+    "card number: {}",
+    "I paid with {} yesterday",
+    "{}",
+    "Visa or Maestro {} was declined, why?",
+)
 
 
 def cards(each: int = 10) -> Iterator[Case]:
@@ -40,7 +46,11 @@ def cards(each: int = 10) -> Iterator[Case]:
         for n in range(each):
             body = prefix + "".join(rng.choices("0123456789", k=length - len(prefix) - 1))
             number = next(body + d for d in "0123456789" if luhn(body + d))
-            shown = (number, " ".join(number[i : i + 4] for i in range(0, length, 4)), "-".join(number[i : i + 4] for i in range(0, length, 4)))[n % 3]
+            shown = (
+                number,
+                " ".join(number[i : i + 4] for i in range(0, length, 4)),
+                "-".join(number[i : i + 4] for i in range(0, length, 4)),
+            )[n % 3]
             sentence = _CARD_SENTENCES[n % len(_CARD_SENTENCES)] if length > 12 else "card {}"
             yield Case(f"{prefix}/{length}", sentence.format(shown), "CREDIT_CARD", shown)
 
@@ -63,7 +73,12 @@ def phones(each: int = 2) -> Iterator[Case]:
     for region, national, international in phone_plans.examples():
         for n in range(each):
             shown = international if n % 2 == 0 or national is None else national
-            yield Case(f"{region} {'international' if shown is international else 'national'}", rng.choice(_PHONE_SENTENCES).format(shown), "PHONE_NUMBER", shown)
+            yield Case(
+                f"{region} {'international' if shown is international else 'national'}",
+                rng.choice(_PHONE_SENTENCES).format(shown),
+                "PHONE_NUMBER",
+                shown,
+            )
     for text in _NOT_PHONES:
         yield Case("no phone", text, None)
 

@@ -81,7 +81,9 @@ class Scores:
     def table(self) -> str:
         """A line a type, and one for all."""
         rows = [f"{'type':<24}{'gold':>7}{'recall':>9}{'precision':>11}"]
-        rows += [f"{kind:<24}{self.gold[kind]:>7}{self.recall(kind):>9.3f}{self.precision(kind):>11.3f}" for kind in sorted(self.gold)]
+        rows += [
+            f"{kind:<24}{self.gold[kind]:>7}{self.recall(kind):>9.3f}{self.precision(kind):>11.3f}" for kind in sorted(self.gold)
+        ]
         precision, recall, f2 = self.together()
         return "\n".join([*rows, f"all together, by word: precision {precision:.3f}, recall {recall:.3f}, F2 {f2:.3f}"])
 

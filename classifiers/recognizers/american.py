@@ -6,9 +6,21 @@ from classifiers.checksums import finance, identity
 from classifiers.context import Words
 from classifiers.recognizers.rule import WORD, Rule, of_digits, of_letters
 
-_SSN_WORDS = Words("ssn", "ssns", "social security", "social security number", "social security no", "ss number", "ss#", "social", "socialsecurity")
+_SSN_WORDS = Words(
+    "ssn", "ssns", "social security", "social security number", "social security no", "ss number", "ss#", "social", "socialsecurity"
+)
 _NINE = r"\d{3}[ \-.]?\d{2}[ \-.]?\d{4}"
-_PASSPORT_WORDS = Words("passport", "passport number", "passport no", "passport #", "travel document", "reisepass", "passeport", "pasaporte", "passaporto")
+_PASSPORT_WORDS = Words(
+    "passport",
+    "passport number",
+    "passport no",
+    "passport #",
+    "travel document",
+    "reisepass",
+    "passeport",
+    "pasaporte",
+    "passaporto",
+)
 _LICENCE_WORDS = Words(
     "driver license", "drivers license", "driver's license", "driving license", "driving licence", "driver licence", "drivers licence", "driver's licence",
     "dl", "dl#", "dln", "license number", "licence number", "driver id", "permit number", "dmv",

@@ -12,7 +12,6 @@ from classifiers.recognizers.rule import WORD, Rule, of_digits, of_letters
 _PAN = re.compile(r"[A-Z]{3}[ABCFGHLJPT][A-Z]\d{4}[A-Z]", re.ASCII)
 
 
-
 def _alone(text: bytes, start: int, end: int) -> int | None:
     """Twelve digits in three groups, and no fourth group beside them: that would be a card."""
     if text[max(0, start - 2) : start - 1].isdigit() or (text[end : end + 1] in (b" ", b"-") and text[end + 1 : end + 2].isdigit()):

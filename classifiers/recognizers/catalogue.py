@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from classifiers.recognizers import (
-    american, asian, business, contact, european, finance, health, markings, network, passwords, person, source_code, special, tokens,
+    american,
+    asian,
+    business,
+    contact,
+    european,
+    finance,
+    health,
+    markings,
+    network,
+    passwords,
+    person,
+    source_code,
+    special,
+    tokens,
 )  # fmt: skip
 from classifiers.recognizers.rule import Rule
 

@@ -18,7 +18,26 @@ _PHONE_WORDS = Words(
     "llame", "appelez", "anrufen", "telefoonnummer", "telephone number", "voicemail", "helpline", "ph", "mob", "number is", "numbers", "callback", "dialed", "phones", "telefax", "signal",
     "telefonnummer", "rufnummer", "num\u00e9ro", "ph:", "call back",
 )  # fmt: skip
-_NUMBER_WORDS = Words("my number", "your number", "his number", "her number", "new number", "our number", "home", "office", "customer service", "support", "me at", "us at", "him at", "her at", "leave a message", "reception", "emergency", "toll free")
+_NUMBER_WORDS = Words(
+    "my number",
+    "your number",
+    "his number",
+    "her number",
+    "new number",
+    "our number",
+    "home",
+    "office",
+    "customer service",
+    "support",
+    "me at",
+    "us at",
+    "him at",
+    "her at",
+    "leave a message",
+    "reception",
+    "emergency",
+    "toll free",
+)
 _DATE_OR_VERSION = re.compile(
     rb"(?:19|20)\d{2}[-/. ]\d{1,2}[-/. ]\d{1,2}(?:[ T]\d.*)?|\d{1,2}[-/.]\d{1,2}[-/.](?:19|20)\d{2}|\d{1,3}(?:\.\d{1,3}){3}|\d{4}-\d{4}|(?:19|20)\d{2}[ \-](?:19|20)\d{2}.*|\d+\.\d{3,}", re.ASCII
 )  # fmt: skip
@@ -86,7 +105,8 @@ def _stated(text: bytes, start: int, end: int) -> int | None:
 
 
 _DIALLED = re.compile(
-    r"\+[\d ().\-/]{7,20}|\(?0[\d ().\-/]{6,18}|\(\d{2,5}\)[\d .\-]{5,14}|\d{2,4}(?:[ .\-]\d{2,4}){2,5}|\d{3,4}[ .\-]\d{5,7}", re.ASCII
+    r"\+[\d ().\-/]{7,20}|\(?0[\d ().\-/]{6,18}|\(\d{2,5}\)[\d .\-]{5,14}|\d{2,4}(?:[ .\-]\d{2,4}){2,5}|\d{3,4}[ .\-]\d{5,7}",
+    re.ASCII,
 )
 _TAIL = re.compile(r"(?i)[ ,;]{0,2}(?:ext\.?|x|extension|#)[ .:]{0,2}\d{1,6}$", re.ASCII)
 
@@ -95,7 +115,9 @@ def looks_dialled(surface: str) -> bool:
     """Whether the model's guess has the form of a telephone number: a + or a 0 in front, or groups; and is no date and no address."""
     bare = _TAIL.sub("", surface.strip())
     raw = bare.encode("utf-8", "replace")
-    return 7 <= sum(c.isdigit() for c in bare) <= 15 and _DIALLED.fullmatch(bare) is not None and not _DATE_OR_VERSION.fullmatch(raw)
+    return (
+        7 <= sum(c.isdigit() for c in bare) <= 15 and _DIALLED.fullmatch(bare) is not None and not _DATE_OR_VERSION.fullmatch(raw)
+    )
 
 
 _EDGES = WORD + b"+"
@@ -132,9 +154,7 @@ def phone_rules(regions: Sequence[str] = REGIONS) -> tuple[Rule, ...]:
 
 
 _DOMAIN = r"(?:[A-Za-z0-9\x80-\xff](?:[A-Za-z0-9\x80-\xff\-]{0,61}[A-Za-z0-9\x80-\xff])?\.){1,8}[A-Za-z\x80-\xff]{2,24}"
-_STREET = (
-    r"Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr|Boulevard|Blvd|Court|Ct|Place|Pl|Terrace|Ter|Way|Square|Sq|Highway|Hwy|Parkway|Pkwy|Circle|Cir|Trail|Trl|Crescent|Close|Plaza|Row|Alley"
-)
+_STREET = r"Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr|Boulevard|Blvd|Court|Ct|Place|Pl|Terrace|Ter|Way|Square|Sq|Highway|Hwy|Parkway|Pkwy|Circle|Cir|Trail|Trl|Crescent|Close|Plaza|Row|Alley"
 RULES = (
     Rule(
         "contact.email", "EMAIL_ADDRESS", "pii", r"[A-Za-z0-9._%+\-'\x80-\xff]{1,64}@" + _DOMAIN, 0.95,
@@ -175,6 +195,6 @@ RULES = (
         "contact.zip", "ZIP_CODE", "quasi_identifier", r"\d{5}(?:-\d{4})?", 0.7,
         matches=("zip code 90210", "ZIP: 12345-6789", "PLZ 10115", "Springfield, IL 62704"), misses=("error 90210", "90210 people"), edges=WORD + b"-.",
         needs=Words("zip", "zip code", "zipcode", "postal code", "postcode", "plz", "code postal", "c\u00f3digo postal", "cp", *(
-            "al ak az ar ca co ct de fl ga hi id il ia ks ky la md mi mn ms mo mt ne nv nh nj nm ny nc nd oh pa ri sc sd tn tx ut vt va wa wv wi wy".split()), before=12, after=0),
+            ["al", "ak", "az", "ar", "ca", "co", "ct", "de", "fl", "ga", "hi", "id", "il", "ia", "ks", "ky", "la", "md", "mi", "mn", "ms", "mo", "mt", "ne", "nv", "nh", "nj", "nm", "ny", "nc", "nd", "oh", "pa", "ri", "sc", "sd", "tn", "tx", "ut", "vt", "va", "wa", "wv", "wi", "wy"]), before=12, after=0),
     ),
 )  # fmt: skip

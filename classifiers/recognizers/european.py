@@ -6,7 +6,18 @@ from classifiers.checksums import identity
 from classifiers.context import Words
 from classifiers.recognizers.rule import WORD, Rule, of_digits, of_letters
 
-ANY = ("id", "id number", "national id", "national number", "identity number", "identification number", "personal number", "tax id", "tax number", "social security")
+ANY = (
+    "id",
+    "id number",
+    "national id",
+    "national number",
+    "identity number",
+    "identification number",
+    "personal number",
+    "tax id",
+    "tax number",
+    "social security",
+)
 """Words that stand before many states' numbers."""
 
 RULES = (

@@ -20,11 +20,17 @@ _FILLED = re.compile(
     re.ASCII,
 )  # fmt: skip
 _STRONG = re.compile(rb"[0-9!@#$%^&*+=~?]", re.ASCII)
-_VALUE = re.compile(rb"(?i)(?P<how>(?<=[\s\"'`\])])(?:is now|is|was|are|to|as)(?=\s)|[:=]+>?)\s*[\"'`]?(?P<value>[^\s\"'`,;<>]{4,128})[\"'`]?$", re.ASCII)
+_VALUE = re.compile(
+    rb"(?i)(?P<how>(?<=[\s\"'`\])])(?:is now|is|was|are|to|as)(?=\s)|[:=]+>?)\s*[\"'`]?(?P<value>[^\s\"'`,;<>]{4,128})[\"'`]?$",
+    re.ASCII,
+)
 _IDENTIFIER = re.compile(rb"[A-Za-z_][A-Za-z_.]*(?:\(|$)", re.ASCII)
 _PORT = re.compile(rb"\d{1,5}/", re.ASCII)
 _UUID = re.compile(rb"(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
-_PUBLIC = re.compile(rb"(?i)public|publishable|sha(?:256|512|1)|md5|checksum|digest|commit|primary|foreign|cache|partition|sort|keyword|key_?id|token_?type|max_?tokens?|tokenizer|csrf|page_?token|next_?token|monkey|license", re.ASCII)
+_PUBLIC = re.compile(
+    rb"(?i)public|publishable|sha(?:256|512|1)|md5|checksum|digest|commit|primary|foreign|cache|partition|sort|keyword|key_?id|token_?type|max_?tokens?|tokenizer|csrf|page_?token|next_?token|monkey|license",
+    re.ASCII,
+)
 
 
 def _password(text: bytes, start: int, end: int) -> int | None:
@@ -48,7 +54,11 @@ def _password(text: bytes, start: int, end: int) -> int | None:
 
 def _part_of_a_word(text: bytes, start: int) -> bool:
     """Whether it is the pass of bypass or compass."""
-    return text[start + 4 : start + 5].lower() not in (b"w", b"p", b"c") and text[start : start + 4].lower() == b"pass" and text[max(0, start - 1) : start].isalpha()
+    return (
+        text[start + 4 : start + 5].lower() not in (b"w", b"p", b"c")
+        and text[start : start + 4].lower() == b"pass"
+        and text[max(0, start - 1) : start].isalpha()
+    )
 
 
 def _generic(text: bytes, start: int, end: int) -> int | None:
@@ -66,7 +76,12 @@ def _generic(text: bytes, start: int, end: int) -> int | None:
 
 def _connection(text: bytes, start: int, end: int) -> int | None:
     found = re.search(rb"://[^\s:/@\"']*:([^\s@\"']{1,128})@", text[start:end])
-    if found is None or found[1].lower() in (b"password", b"pass", b"secret", b"pwd", b"xxx") or _FILLED.fullmatch(found[1]) or _PORT.match(found[1]):
+    if (
+        found is None
+        or found[1].lower() in (b"password", b"pass", b"secret", b"pwd", b"xxx")
+        or _FILLED.fullmatch(found[1])
+        or _PORT.match(found[1])
+    ):
         return None
     return end
 

@@ -43,7 +43,9 @@ def is_international(digits: str) -> bool:
         regions = _regions(int(digits[:length]))
         if regions:
             national = digits[length:]
-            return any(_is_of(region, national) or (national.startswith("0") and _is_of(region, national[1:])) for region in regions)
+            return any(
+                _is_of(region, national) or (national.startswith("0") and _is_of(region, national[1:])) for region in regions
+            )
     return False
 
 
@@ -76,5 +78,7 @@ def examples() -> Iterator[tuple[str, str | None, str]]:
         for kind in kinds:
             number = phonenumbers.example_number_for_type(region, kind)
             if number is not None:
-                national = phonenumbers.format_number(number, formats.NATIONAL) if region in ("US", "GB", "DE", "FR", "ES") else None
+                national = (
+                    phonenumbers.format_number(number, formats.NATIONAL) if region in ("US", "GB", "DE", "FR", "ES") else None
+                )
                 yield region, national, phonenumbers.format_number(number, formats.INTERNATIONAL)

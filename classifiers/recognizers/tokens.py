@@ -13,7 +13,9 @@ from classifiers.matching import Check
 from classifiers.recognizers.rule import WORD, Rule
 
 TOKEN = WORD + b"-"
-_FILLER = re.compile(rb"(?i)x{6,}|\*{4,}|\.{4,}|0{10,}|(?:1234567890){2}|your[_-]|<|\$\{|\{\{|placeholder|changeme|redacted|dummy|sample", re.ASCII)
+_FILLER = re.compile(
+    rb"(?i)x{6,}|\*{4,}|\.{4,}|0{10,}|(?:1234567890){2}|your[_-]|<|\$\{|\{\{|placeholder|changeme|redacted|dummy|sample", re.ASCII
+)
 
 
 def entropy(value: bytes) -> float:
@@ -42,7 +44,9 @@ ALPHABETS = ("aB3dE6gH9jK2mN5pQ8sT1vW4yZ7", _HEX, "aBcDeFgHiJkLmNoPqRsTuVwXyZ", 
 """What the examples' invented parts are made of."""
 
 
-def _kind(name: str, pattern: str, example: str, miss: str = "", least: float = 2.8, trigger: str = "", kind: str = "API_KEY") -> Rule:
+def _kind(
+    name: str, pattern: str, example: str, miss: str = "", least: float = 2.8, trigger: str = "", kind: str = "API_KEY"
+) -> Rule:
     return Rule(
         f"tokens.{name}", kind, "credential", pattern, 1.0, matches=(f"use {example} here",), misses=(miss,) if miss else (),
         check=random_looking(least), edges=TOKEN, trigger=trigger,

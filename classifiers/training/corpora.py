@@ -96,7 +96,13 @@ def gazetteer(root: Path) -> dict[str, list[str]]:
         for example in read(root, name, evaluating=False):
             for start, end, label in example.spans:
                 surface = example.text[start:end]
-                if label in found and len(surface) > 2 and surface[0].isupper() and surface.replace(" ", "").isalpha() and (label != "PERSON" or " " in surface):
+                if (
+                    label in found
+                    and len(surface) > 2
+                    and surface[0].isupper()
+                    and surface.replace(" ", "").isalpha()
+                    and (label != "PERSON" or " " in surface)
+                ):
                     found[label].add(surface)
     return {label: sorted(names) for label, names in found.items()}
 

@@ -38,8 +38,61 @@ MONTHS_IN = {
     "de": words._words("Januar; Februar; März; April; Mai; Juni; Juli; August; September; Oktober; November; Dezember"),
     "fr": words._words("janvier; février; mars; avril; mai; juin; juillet; août; septembre; octobre; novembre; décembre"),
 }
-STATES = "AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR PA RI SC SD TN TX UT VT VA WA WV WI WY".split()
-RELATIVE = words._words("yesterday; tomorrow; today; last week; next week; this morning; last night; two days ago; next month; soon; later; tonight; right now; this year; a while ago")
+STATES = [
+    "AL",
+    "AK",
+    "AZ",
+    "AR",
+    "CA",
+    "CO",
+    "CT",
+    "DE",
+    "FL",
+    "GA",
+    "HI",
+    "ID",
+    "IL",
+    "IN",
+    "IA",
+    "KS",
+    "KY",
+    "LA",
+    "ME",
+    "MD",
+    "MA",
+    "MI",
+    "MN",
+    "MS",
+    "MO",
+    "MT",
+    "NE",
+    "NV",
+    "NH",
+    "NJ",
+    "NM",
+    "NY",
+    "NC",
+    "ND",
+    "OH",
+    "OK",
+    "OR",
+    "PA",
+    "RI",
+    "SC",
+    "SD",
+    "TN",
+    "TX",
+    "UT",
+    "VT",
+    "VA",
+    "WA",
+    "WV",
+    "WI",
+    "WY",
+]
+RELATIVE = words._words(
+    "yesterday; tomorrow; today; last week; next week; this morning; last night; two days ago; next month; soon; later; tonight; right now; this year; a while ago"
+)
 PHRASES = words._words(
     "good morning, how are you; where is the station; the early bird catches the worm; I would like a cup of coffee; she sells sea shells; time flies; "
     "practice makes perfect; the weather is lovely today; knowledge is power; we are going to the beach; the cat sat on the mat; them apples is good; "
@@ -49,8 +102,12 @@ PLAIN = words._words(
     "happy; run; table; river; cloud; orange; music; window; forest; silver; button; parser; handler; index; value; buffer; token; config; index; "
     "cache; result; module; system; method; growth; temperature; garden; castle; winter; effect; signal; model; light; stone; paper"
 )
-ERRORS = words._words("IndexError: list index out of range; KeyError: 'name'; ECONNREFUSED; NullPointerException; segmentation fault; TypeError: x is not a function; error 404; CORS error; ModuleNotFoundError")
-HOSTS = words._words("db01; web-03; srv-prod-12; build-agent-7; mail.corp; vpn-gw2; k8s-node-14; nas01.local; jenkins.internal; pg-replica-2; app-eu-1.internal")
+ERRORS = words._words(
+    "IndexError: list index out of range; KeyError: 'name'; ECONNREFUSED; NullPointerException; segmentation fault; TypeError: x is not a function; error 404; CORS error; ModuleNotFoundError"
+)
+HOSTS = words._words(
+    "db01; web-03; srv-prod-12; build-agent-7; mail.corp; vpn-gw2; k8s-node-14; nas01.local; jenkins.internal; pg-replica-2; app-eu-1.internal"
+)
 
 Piece = tuple[str, str | None]
 
@@ -219,7 +276,15 @@ class Entities:
             return [(self.pick(words.ORGANIZATIONS), "ORGANIZATION")]
         if chance < 0.6:
             names = self.home()
-            head = self.rng.choice((self.pick(words.ORG_HEAD), self.pick(names.last), self.pick(names.cities), self.pick(PLAIN).title(), f"{self.pick(PLAIN).title()} {self.pick(PLAIN).title()}"))
+            head = self.rng.choice(
+                (
+                    self.pick(words.ORG_HEAD),
+                    self.pick(names.last),
+                    self.pick(names.cities),
+                    self.pick(PLAIN).title(),
+                    f"{self.pick(PLAIN).title()} {self.pick(PLAIN).title()}",
+                )
+            )
             return [(f"{head} {self.pick(words.ORG_TAIL)}{self.pick(words.ORG_FORM)}", "ORGANIZATION")]
         if chance < 0.75:
             names = self.home()
@@ -234,7 +299,21 @@ class Entities:
 
     def slot_hospital(self) -> list[Piece]:
         city, first = self.pick(self.home().cities), self.pick(self.locale().first)
-        return [(self.pick((f"{city} General Hospital", f"St. {first}'s Hospital", f"{city} Medical Center", f"{city} Clinic", "Mercy Hospital", f"Klinikum {city}")), "ORGANIZATION")]
+        return [
+            (
+                self.pick(
+                    (
+                        f"{city} General Hospital",
+                        f"St. {first}'s Hospital",
+                        f"{city} Medical Center",
+                        f"{city} Clinic",
+                        "Mercy Hospital",
+                        f"Klinikum {city}",
+                    )
+                ),
+                "ORGANIZATION",
+            )
+        ]
 
     def slot_city(self) -> list[Piece]:
         if self.language == "en" and self.gazetteer.get("LOCATION") and self.rng.random() < 0.25:
@@ -242,7 +321,9 @@ class Entities:
         return [(self.pick(self.home().cities), "LOCATION")]
 
     def slot_country(self) -> list[Piece]:
-        return [(self.pick(self.pools[self.pick(ENGLISH)].countries if self.language == "en" else self.home().countries), "LOCATION")]
+        return [
+            (self.pick(self.pools[self.pick(ENGLISH)].countries if self.language == "en" else self.home().countries), "LOCATION")
+        ]
 
     def slot_place(self) -> list[Piece]:
         return self.slot_city()
@@ -291,8 +372,19 @@ class Entities:
         day, month, year = self.rng.randint(1, 28), self.rng.randint(1, 12), self.rng.randint(1930, 2030)
         if self.language != "en":
             name = MONTHS_IN[self.language][month - 1]
-            joined = f"{day} de {name} de {year}" if self.language == "es" else f"{day}. {name} {year}" if self.language == "de" else f"{day} {name} {year}"
-            return [(self.pick((joined, f"{day:02}/{month:02}/{year}", f"{day}.{month}.{year}", f"{year}-{month:02}-{day:02}")), "DATE_TIME")]
+            joined = (
+                f"{day} de {name} de {year}"
+                if self.language == "es"
+                else f"{day}. {name} {year}"
+                if self.language == "de"
+                else f"{day} {name} {year}"
+            )
+            return [
+                (
+                    self.pick((joined, f"{day:02}/{month:02}/{year}", f"{day}.{month}.{year}", f"{year}-{month:02}-{day:02}")),
+                    "DATE_TIME",
+                )
+            ]
         name = MONTHS[month - 1]
         short = name[:3]
         return [(self.pick((
@@ -303,10 +395,29 @@ class Entities:
 
     def slot_time(self) -> list[Piece]:
         hour, minute = self.rng.randint(0, 23), self.rng.choice((0, 0, 15, 30, 45, 7))
-        return [(self.pick((f"{hour}:{minute:02}", f"{hour % 12 + 1}:{minute:02} pm", f"{hour % 12 + 1}am", f"{hour % 12 + 1} PM", f"{hour:02}h{minute:02}", "noon")), "DATE_TIME")]
+        return [
+            (
+                self.pick(
+                    (
+                        f"{hour}:{minute:02}",
+                        f"{hour % 12 + 1}:{minute:02} pm",
+                        f"{hour % 12 + 1}am",
+                        f"{hour % 12 + 1} PM",
+                        f"{hour:02}h{minute:02}",
+                        "noon",
+                    )
+                ),
+                "DATE_TIME",
+            )
+        ]
 
     def slot_isotime(self) -> list[Piece]:
-        return [(f"20{self.rng.randint(10, 30)}-{self.rng.randint(1, 12):02}-{self.rng.randint(1, 28):02}{self.pick('T ')}{self.rng.randint(0, 23):02}:{self.rng.randint(0, 59):02}:{self.rng.randint(0, 59):02}{self.pick(('Z', '', '.123Z'))}", "DATE_TIME")]
+        return [
+            (
+                f"20{self.rng.randint(10, 30)}-{self.rng.randint(1, 12):02}-{self.rng.randint(1, 28):02}{self.pick('T ')}{self.rng.randint(0, 23):02}:{self.rng.randint(0, 59):02}:{self.rng.randint(0, 59):02}{self.pick(('Z', '', '.123Z'))}",
+                "DATE_TIME",
+            )
+        ]
 
     def slot_when(self) -> list[Piece]:
         if self.rng.random() < 0.4:
@@ -345,16 +456,30 @@ class Entities:
 
     def slot_phone(self) -> list[Piece]:
         names = self.home()
-        found = self.pick(names.phones) if names.phones and self.rng.random() < 0.7 else self.shaped("(###) ###-####|###-###-####|+1 ### ### ####|0### ######|+44 7### ######|0## ## ## ## ##|+49 ### #######|### ### ####|(0##) #### ####|+## ## ### ####|###.###.####")
+        found = (
+            self.pick(names.phones)
+            if names.phones and self.rng.random() < 0.7
+            else self.shaped(
+                "(###) ###-####|###-###-####|+1 ### ### ####|0### ######|+44 7### ######|0## ## ## ## ##|+49 ### #######|### ### ####|(0##) #### ####|+## ## ### ####|###.###.####"
+            )
+        )
         return [(found, "PHONE_NUMBER")]
 
     def shaped(self, shapes: str) -> str:
-        return "".join(self.pick("0123456789") if c == "#" else self.pick(string.ascii_uppercase) if c == "@" else c for c in self.pick(shapes.split("|")))
+        return "".join(
+            self.pick("0123456789") if c == "#" else self.pick(string.ascii_uppercase) if c == "@" else c
+            for c in self.pick(shapes.split("|"))
+        )
 
     def slot_email(self) -> list[Piece]:
         names = self.locale()
         first, last = self.pick(names.first).lower().replace(" ", ""), self.pick(names.last).lower().replace(" ", "")
-        return [(f"{first}{self.pick(('.', '_', ''))}{last}@{self.pick(PLAIN)}{self.pick(('.com', '.org', '.net', '.de', '.co.uk', '.test'))}", None)]
+        return [
+            (
+                f"{first}{self.pick(('.', '_', ''))}{last}@{self.pick(PLAIN)}{self.pick(('.com', '.org', '.net', '.de', '.co.uk', '.test'))}",
+                None,
+            )
+        ]
 
     def slot_ssn(self) -> list[Piece]:
         return [(self.shaped("###-##-####|### ## ####|#########"), None)]
@@ -378,10 +503,35 @@ class Entities:
 
     def slot_money(self) -> list[Piece]:
         number = self.rng.choice((self.rng.randint(5, 999), self.rng.randint(1, 99) * 1000, self.rng.randint(1, 900)))
-        return [(self.pick((f"${number:,}", f"{number} EUR", f"€{number:,}", f"{number} million", f"£{number:,}", f"{number:,} dollars", f"${number / 10}m", f"USD {number:,}", f"{number}k", f"{number},000 euros")), None)]
+        return [
+            (
+                self.pick(
+                    (
+                        f"${number:,}",
+                        f"{number} EUR",
+                        f"€{number:,}",
+                        f"{number} million",
+                        f"£{number:,}",
+                        f"{number:,} dollars",
+                        f"${number / 10}m",
+                        f"USD {number:,}",
+                        f"{number}k",
+                        f"{number},000 euros",
+                    )
+                ),
+                None,
+            )
+        ]
 
     def slot_percent(self) -> list[Piece]:
-        return [(self.pick((f"{self.rng.randint(1, 99)} percent", f"{self.rng.randint(1, 99)}%", f"{self.rng.randint(1, 300) / 10} %")), None)]
+        return [
+            (
+                self.pick(
+                    (f"{self.rng.randint(1, 99)} percent", f"{self.rng.randint(1, 99)}%", f"{self.rng.randint(1, 300) / 10} %")
+                ),
+                None,
+            )
+        ]
 
     def slot_number(self) -> list[Piece]:
         return [(str(int(10 ** (self.rng.random() * 6))), None)]
@@ -408,7 +558,12 @@ class Entities:
         return list(self.wiki[int(self.rng.random() * len(self.wiki))]) if self.wiki else [(self.pick(PHRASES), None)]
 
     def slot_intranet(self) -> list[Piece]:
-        return [(f"https://{self.pick(('wiki', 'intranet', 'docs', 'jira'))}.{self.pick(('corp', 'internal', 'acme.local', 'intra'))}/{self.pick(PLAIN)}", None)]
+        return [
+            (
+                f"https://{self.pick(('wiki', 'intranet', 'docs', 'jira'))}.{self.pick(('corp', 'internal', 'acme.local', 'intra'))}/{self.pick(PLAIN)}",
+                None,
+            )
+        ]
 
     def plain(self, name: str) -> str | None:
         """The slots that are just a word of a list."""

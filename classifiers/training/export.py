@@ -1,6 +1,6 @@
 """The trained tagger as an ONNX file: its table of hash embeddings in eight bits, the rest in 32.
 
-    python -m classifiers.training.export --from OUT/tagger.pt --to classifiers/ner/tagger.onnx
+python -m classifiers.training.export --from OUT/tagger.pt --to classifiers/ner/tagger.onnx
 """
 
 from __future__ import annotations

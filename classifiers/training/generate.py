@@ -126,7 +126,16 @@ def untidy(example: Example, rng: random.Random) -> Example:
 
 
 OPENINGS = ("Please ", "Hi, ", "Hello! ", "Can you help? ", "Task: ", "Hey, ", "I need help. ", "Quick question: ", "User: ", "")
-ENDINGS = (" Thanks!", " Thank you.", " Keep it short.", " Please answer in English.", " Use bullet points.", " It is urgent.", " Make it formal.", "")
+ENDINGS = (
+    " Thanks!",
+    " Thank you.",
+    " Keep it short.",
+    " Please answer in English.",
+    " Use bullet points.",
+    " It is urgent.",
+    " Make it formal.",
+    "",
+)
 
 
 def examples(count: int, entities: Entities, *, evaluating: bool = False) -> Iterator[Example]:

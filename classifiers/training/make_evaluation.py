@@ -1,6 +1,6 @@
 """Writes the labelled set `classifiers/evaluation/generated.jsonl`: the evaluation's own templates, filled with names held out of training.
 
-    python -m classifiers.training.make_evaluation [--count 900]
+python -m classifiers.training.make_evaluation [--count 900]
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def main() -> None:
             template = generate.Template(lines[n % len(lines)].replace("\\n", "\n").replace("\\t", "\t"), None)
             example = generate.render(template, entities)
             if n % 9 == 8:
-                example = generate.Example(example.text.lower() if len(example.text.lower()) == len(example.text) else example.text, example.spans, None)
+                example = generate.Example(
+                    example.text.lower() if len(example.text.lower()) == len(example.text) else example.text, example.spans, None
+                )
             out.write(json.dumps({"text": example.text, "spans": example.spans}, ensure_ascii=False) + "\n")
 
 

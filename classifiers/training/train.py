@@ -1,6 +1,6 @@
 """Trains the tagger: fresh generated text each epoch beside the corpora, scores on what was held out, a checkpoint each epoch.
 
-    python -m classifiers.training.train --data DATA --out OUT [--epochs N] [--size N]
+python -m classifiers.training.train --data DATA --out OUT [--epochs N] [--size N]
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def row(example: generate.Example, unmarked: frozenset[str] = frozenset()) -> Ro
             else:
                 kind = tags.TYPES.index(label)
                 labels[i] = tags.begin(kind) if place == 0 else tags.inside(kind)
-    opened = tuple(t for name in sorted(unmarked) for t in (tags.begin(tags.TYPES.index(name)), tags.inside(tags.TYPES.index(name))))
+    opened = tuple(
+        t for name in sorted(unmarked) for t in (tags.begin(tags.TYPES.index(name)), tags.inside(tags.TYPES.index(name)))
+    )
     return Row(hashes, shapes, labels, opened, IGNORED if example.level is None else example.level)
 
 
@@ -130,11 +132,11 @@ def decoded(labels: Iterable[int]) -> set[tuple[int, int, int]]:
 def scores(model: Tagger, rows: Sequence[Row], only: frozenset[str]) -> dict[str, float]:
     """Exact-span F1 by type and for all, and the level's accuracy."""
     model.eval()
-    hit, made, gold = ({name: 0 for name in tags.TYPES} for _ in range(3))
+    hit, made, gold = (dict.fromkeys(tags.TYPES, 0) for _ in range(3))
     right = graded = 0
     for at in range(0, len(rows), 64):
         part = rows[at : at + 64]
-        hashes, shapes, labels, _, levels, mask = padded(part)
+        hashes, shapes, labels, _, _, mask = padded(part)
         logits, subject = model(hashes, shapes, mask)
         best = logits.argmax(-1)
         predicted_levels = (subject > 0).sum(-1)
@@ -188,7 +190,9 @@ def main() -> None:
     extra = {"gazetteer": corpora.gazetteer(options.data), "wiki": corpora.sentences(options.data)}
     entities = Entities(11, **extra)  # type: ignore[arg-type]
     unseen = Entities(12, evaluating=True)
-    tests = {name: [row(e) for e in corpora.read(options.data, name, evaluating=True)][:1500] for name in ("wikigold", "wnut17", "btc")}
+    tests = {
+        name: [row(e) for e in corpora.read(options.data, name, evaluating=True)][:1500] for name in ("wikigold", "wnut17", "btc")
+    }
     generated = [row(e) for e in generate.examples(3_000, unseen, evaluating=True)]
     model = Tagger()
     if options.start:

@@ -31,9 +31,15 @@ chronic fatigue syndrome; chest pain; shortness of breath; high cholesterol; hyp
 aortic stenosis; peripheral neuropathy; diabetic retinopathy; cellulitis; MRSA infection; C. diff infection; scarlet fever; whooping
 cough; mononucleosis; sarcoidosis; myasthenia gravis; Guillain-Barré syndrome; trigeminal neuralgia; vertigo; Ménière's disease
 """)
-CONDITIONS_ES = _words("diabetes; hipertensión arterial; asma; depresión; cáncer de mama; cáncer de pulmón; epilepsia; ansiedad; VIH; infarto; anemia; artritis; neumonía; migraña; insuficiencia renal; hepatitis C; esquizofrenia; Alzheimer")
-CONDITIONS_DE = _words("Diabetes; Bluthochdruck; Asthma; Depression; Brustkrebs; Lungenkrebs; Epilepsie; Angststörung; HIV; Herzinfarkt; Anämie; Arthrose; Lungenentzündung; Migräne; Nierenversagen; Hepatitis C; Schlaganfall; Demenz; Rheuma")
-CONDITIONS_FR = _words("diabète; hypertension; asthme; dépression; cancer du sein; cancer du poumon; épilepsie; anxiété; VIH; infarctus; anémie; arthrite; pneumonie; migraine; insuffisance rénale; hépatite C; schizophrénie; sclérose en plaques")
+CONDITIONS_ES = _words(
+    "diabetes; hipertensión arterial; asma; depresión; cáncer de mama; cáncer de pulmón; epilepsia; ansiedad; VIH; infarto; anemia; artritis; neumonía; migraña; insuficiencia renal; hepatitis C; esquizofrenia; Alzheimer"
+)
+CONDITIONS_DE = _words(
+    "Diabetes; Bluthochdruck; Asthma; Depression; Brustkrebs; Lungenkrebs; Epilepsie; Angststörung; HIV; Herzinfarkt; Anämie; Arthrose; Lungenentzündung; Migräne; Nierenversagen; Hepatitis C; Schlaganfall; Demenz; Rheuma"
+)
+CONDITIONS_FR = _words(
+    "diabète; hypertension; asthme; dépression; cancer du sein; cancer du poumon; épilepsie; anxiété; VIH; infarctus; anémie; arthrite; pneumonie; migraine; insuffisance rénale; hépatite C; schizophrénie; sclérose en plaques"
+)
 
 DRUGS = _words("""
 metformin; insulin; lisinopril; amlodipine; atorvastatin; simvastatin; metoprolol; warfarin; apixaban; aspirin; ibuprofen; paracetamol;
@@ -61,9 +67,15 @@ officer; bank teller; branch manager; underwriter; store manager; shop assistant
 production manager; plant manager; quality inspector; machinist; construction worker; roofer; painter; surveyor; geologist; statistician;
 economist; politician; mayor; ambassador; priest; imam; rabbi; yoga instructor; personal trainer; football coach; tour guide; travel agent
 """)
-JOBS_ES = _words("profesora; médico; enfermera; abogado; ingeniero de software; contable; director financiero; camarero; fontanero; arquitecta; periodista; conductor de autobús; farmacéutica; jefa de ventas; policía")
-JOBS_DE = _words("Lehrerin; Arzt; Krankenschwester; Rechtsanwalt; Softwareentwickler; Buchhalterin; Geschäftsführer; Kellner; Klempner; Architektin; Journalist; Busfahrer; Apothekerin; Vertriebsleiter; Polizist; Steuerberater")
-JOBS_FR = _words("professeure; médecin; infirmière; avocat; ingénieur logiciel; comptable; directeur financier; serveur; plombier; architecte; journaliste; chauffeur de bus; pharmacienne; directrice des ventes; policier")
+JOBS_ES = _words(
+    "profesora; médico; enfermera; abogado; ingeniero de software; contable; director financiero; camarero; fontanero; arquitecta; periodista; conductor de autobús; farmacéutica; jefa de ventas; policía"
+)
+JOBS_DE = _words(
+    "Lehrerin; Arzt; Krankenschwester; Rechtsanwalt; Softwareentwickler; Buchhalterin; Geschäftsführer; Kellner; Klempner; Architektin; Journalist; Busfahrer; Apothekerin; Vertriebsleiter; Polizist; Steuerberater"
+)
+JOBS_FR = _words(
+    "professeure; médecin; infirmière; avocat; ingénieur logiciel; comptable; directeur financier; serveur; plombier; architecte; journaliste; chauffeur de bus; pharmacienne; directrice des ventes; policier"
+)
 
 NRP = _words("""
 American; British; German; French; Spanish; Italian; Portuguese; Dutch; Belgian; Swiss; Austrian; Polish; Czech; Slovak; Hungarian;
@@ -78,7 +90,9 @@ Buddhist; Sikh; Mormon; Lutheran; Baptist; Methodist; Jehovah's Witness; atheist
 Labour; Conservative; Liberal; socialist; communist; Green Party; Americans; Germans; Italians; Russians; Muslims; Christians; Jews
 """)
 
-TITLES = _words("Mr.; Mrs.; Ms.; Miss; Dr.; Prof.; Mr; Mrs; Ms; Dr; Professor; Sir; Madam; Rev.; Hon.; Captain; Judge; Sen.; Lord; Lady")
+TITLES = _words(
+    "Mr.; Mrs.; Ms.; Miss; Dr.; Prof.; Mr; Mrs; Ms; Dr; Professor; Sir; Madam; Rev.; Hon.; Captain; Judge; Sen.; Lord; Lady"
+)
 
 ORGANIZATIONS = _words("""
 Google; Microsoft; Apple; Amazon; Meta; Facebook; Netflix; IBM; Oracle; SAP; Siemens; Bosch; Volkswagen; BMW; Daimler; Toyota; Honda;
@@ -105,14 +119,36 @@ Bank; Systems; Technologies; Solutions; Consulting; Partners; Capital; Holdings;
 Biotech; Labs; Software; Media; Energy; Insurance; Foods; Motors; Airlines; Telecom; Ventures; Analytics; Security; Health; Healthcare;
 Credit Union; Savings Bank; Law Firm; LLP; Associates; Construction; Dentistry; Pharmacy; Bakery; Church; School; College; Hotel; Museum; Theatre; Restaurant; Cafe; Airways; Shipping; Trust; Fund; Club; Society; Institute; Council; Agency; Press; Records; Films; Games; Realty; Properties; Mining; Steel; Chemicals; Robotics; Studios
 """)
-ORG_FORM = ("", "", "", "", " Inc", " Inc.", " LLC", " Ltd", " Ltd.", " Corp", " Corporation", " PLC", " GmbH", " AG", " S.A.", " BV", " Co.", " SpA", " AB")
+ORG_FORM = (
+    "",
+    "",
+    "",
+    "",
+    " Inc",
+    " Inc.",
+    " LLC",
+    " Ltd",
+    " Ltd.",
+    " Corp",
+    " Corporation",
+    " PLC",
+    " GmbH",
+    " AG",
+    " S.A.",
+    " BV",
+    " Co.",
+    " SpA",
+    " AB",
+)
 INSTITUTION = (
     "University of {city}", "{city} University", "{city} General Hospital", "St. {first}'s Hospital", "{last} Memorial Hospital", "{city} High School",
     "{last} & {last2}", "{last}, {last2} and {last3}", "{last} and Sons", "{last} Group", "{last} Foundation", "{city} City Council", "First National Bank of {city}",
     "{city} Police Department", "{city} Chamber of Commerce", "Bank of {city}", "{city} Times", "{city} Medical Center", "Ministry of {ministry}",
     "Department of {ministry}", "{last} Elementary School", "{city} FC", "{city} Symphony Orchestra", "Museum of {city}", "{last} Clinic", "{last} Brothers", "{last}-{last2}",
 )  # fmt: skip
-MINISTRIES = _words("Health; Education; Justice; Finance; Defence; Agriculture; Transport; Labor; Energy; Foreign Affairs; the Interior; Veterans Affairs; Motor Vehicles")
+MINISTRIES = _words(
+    "Health; Education; Justice; Finance; Defence; Agriculture; Transport; Labor; Energy; Foreign Affairs; the Interior; Veterans Affairs; Motor Vehicles"
+)
 
 PROJECTS = _words("""
 Falcon; Bluebird; Nightingale; Titan; Odyssey; Aurora; Kestrel; Juniper; Mercury; Everest; Sapphire; Cascade; Tundra; Marlin; Lighthouse;
@@ -156,4 +192,6 @@ orders per month; a Dockerfile for a Flask app; a bash loop over files; a unit t
 scraper; a REST endpoint in Go; a sorting algorithm; quicksort in C; a linked list in Java; a password validator; a rate limiter; a queue in Rust;
 a Makefile; a GitHub workflow; a pandas script that merges two CSV files; a chart with matplotlib; a Fibonacci function; a prime sieve
 """)
-VALUES = _words("honesty; time; family; rain; autumn; the sea; a lost key; two friends; a dragon; a lighthouse; the last train; hope; silence; a robot that dreams")
+VALUES = _words(
+    "honesty; time; family; rain; autumn; the sea; a lost key; two friends; a dragon; a lighthouse; the last train; hope; silence; a robot that dreams"
+)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from classifiers.redaction import Vault
 from classifiers.verdict import Assessment
 from orchestrator.routing.plan import Choice
 from sync.bundle.authenticate import Principal
@@ -28,6 +30,13 @@ class Ask:
     no_store: bool = False
     trace: str = ""
     """The caller's W3C trace context, kept in the record so that both logs can be read together."""
+
+    def saying(self, texts: Sequence[str]) -> dict[str, object]:
+        """The payload with other texts in the places of its own."""
+        messages = self.payload.get("messages")
+        if isinstance(messages, list):
+            return {**self.payload, "messages": [{**m, "content": text} for m, text in zip(messages, texts, strict=True)]}
+        return {**self.payload, "input": tuple(texts)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +74,5 @@ class Outcome:
     compute_ms: float = 0.0
     tries: int = 0
     text: str = ""
+    vault: Vault | None = None
+    """What was taken out for the agent that runs it; never leaves this process."""

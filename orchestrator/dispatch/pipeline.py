@@ -18,8 +18,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from classifiers.engine import Classifier
+from classifiers.redaction import Mode, Restorer, Vault
 from classifiers.verdict import Assessment
-from orchestrator.dispatch import record
+from orchestrator.dispatch import profiles, record
 from orchestrator.dispatch.ask import Admitted, Ask, Decided, Outcome
 from orchestrator.dispatch.conversation import AgentFailed, AgentLost, Attempt, Line
 from orchestrator.dispatch.limits import Limits
@@ -29,7 +30,7 @@ from orchestrator.routing.plan import Choice
 from sync.audit.journal import Journal
 from sync.bundle import authenticate, authorize, decide
 from sync.bundle.authenticate import Principal
-from sync.bundle.snapshot import Snapshot
+from sync.bundle.snapshot import Snapshot, Tenant
 from sync.bus.port import BusUnavailable
 from sync.crypto.sealing import SealingKey
 from sync.kit import errors, ids, logs
@@ -43,8 +44,8 @@ from sync.wire.session import HubSessions
 
 log = logs.get("pipeline")
 TASKS = ("generate", "embed", "classify")
-INLINE_CHARACTERS = 2_000
-"""Texts up to this long are classified on the event loop; longer ones on a thread: 2 KB dense with phone numbers take 10 ms."""
+INLINE_CHARACTERS = 200
+"""Texts up to this long are classified on the event loop; longer ones on a thread, as the model takes 10 ms for 2 KB."""
 
 
 class PolicyDenied(errors.Refused):
@@ -100,11 +101,13 @@ class Exchange:
         self._begin = begin
         self._began = time.perf_counter()
         self._attempt: Attempt | None = None
+        self._restorer: Restorer | None = None
         self._done = False
 
     async def first(self) -> str | None:
         """The first piece, or None where the answer has none: after it, an error can no longer be an HTTP status."""
         self._attempt, message = await self._begin()
+        self._restorer = self.outcome.vault.restorer() if self.outcome.vault else None
         return self._piece(message)
 
     async def rest(self) -> AsyncIterator[str]:
@@ -112,7 +115,7 @@ class Exchange:
         assert self._attempt is not None, "first() comes first"  # noqa: S101
         while not self._done:
             piece = self._piece(await self._attempt.next())
-            if piece is not None:
+            if piece:
                 yield piece
 
     async def complete(self) -> Outcome:
@@ -128,12 +131,13 @@ class Exchange:
 
     def _piece(self, message: Chunk | Done) -> str | None:
         if isinstance(message, Chunk):
-            self.outcome.text += message.text
-            return message.text
+            text = self._restorer.feed(message.text) if self._restorer else message.text
+            self.outcome.text += text
+            return text
         self._done = True
         self._meters.took("run", self._began)
         _fill(self.outcome, message)
-        return None
+        return self._restorer.end() if self._restorer else None
 
 
 class Pipeline:
@@ -209,12 +213,16 @@ class Pipeline:
         model = authorize.model(snapshot, principal, ask.model, ask.task) if ask.model is not None else None
         return Admitted(ask, principal, model, snapshot, self._clock.monotonic())
 
-    async def prepare(self, ask: Ask) -> Assessment:
-        """Classifies all the texts of the request, and raises the level to the declared one."""
+    async def prepare(self, ask: Ask, tenant: Tenant, *, all_spans: bool = False) -> Assessment:
+        """Classifies all the texts of the request as the tenant wants it, and raises the level to the declared one."""
+        settings = profiles.of(self._snapshot(), tenant)
+        wanted = all_spans or profiles.needs_all_spans(tenant)
         if sum(map(len, ask.texts)) <= INLINE_CHARACTERS:
-            assessment = self._classifier.assess(ask.texts)
+            assessment = self._classifier.assess(ask.texts, settings, all_spans=wanted)
         else:
-            assessment = await asyncio.to_thread(self._classifier.assess, ask.texts)
+            assessment = await asyncio.to_thread(self._classifier.assess, ask.texts, settings, all_spans=wanted)
+        if assessment.failed:
+            log.error("classification_failed", request=ask.request)
         if ask.declared > assessment.level:
             return replace(assessment, level=ask.declared)
         return assessment
@@ -222,12 +230,15 @@ class Pipeline:
     async def decide(self, admitted: Admitted) -> Decided:
         """Prepares, then applies the policy and makes the plan. Refuses nothing: that is `_run`'s to do."""
         began = time.perf_counter()
-        assessment = await self.prepare(admitted.ask)
+        assessment = await self.prepare(admitted.ask, admitted.principal.tenant)
         began = self.meters.took("prepare", began)
         facts = decide.Facts(assessment.level, frozenset(assessment.categories), admitted.principal.roles)
         decision = decide.decide(admitted.snapshot, admitted.principal.tenant, facts, admitted.model)
         here = self._presence.here(self._clock.monotonic(), admitted.snapshot)
         plan = plans.plan(admitted.snapshot, decision, here, self._home, self._rng) if decision.allowed else []
+        if decision.redact and (assessment.failed or assessment.model == "over_budget"):
+            # What was not read to its end cannot be redacted: those zones are closed to it.
+            plan = [choice for choice in plan if choice.zone not in decision.redact]
         self.meters.took("decide", began)
         self.meters.levels[decision.level].inc()
         return Decided(admitted, assessment, ids.decision_id(), decision, tuple(plan))
@@ -278,8 +289,16 @@ class Pipeline:
         agent = decided.admitted.snapshot.agents[choice.agent]
         session = self._sessions.to(choice.agent, SealingKey(agent.sealing_key))
         outcome.choice, outcome.tries = choice, outcome.tries + 1
+        outcome.vault = self._vault(choice, decided)
         self._presence.began(choice.agent)
-        return Attempt(self._line, choice.agent, session, self._run_message(choice, decided))
+        return Attempt(self._line, choice.agent, session, self._run_message(choice, decided, outcome.vault))
+
+    def _vault(self, choice: Choice, decided: Decided) -> Vault | None:
+        """An empty vault where what this agent gets is redacted."""
+        if choice.zone not in decided.decision.redact:
+            return None
+        tenant = decided.admitted.principal.tenant
+        return Vault(Mode(tenant.redaction.mode), key=self._digests.redaction_key(tenant.id))
 
     def _ended_at(self, choice: Choice, outcome: Outcome, error: AgentLost | AgentFailed) -> None:
         """Notes that an agent did not answer; one that is gone gets no work until it is heard again."""
@@ -288,8 +307,11 @@ class Pipeline:
         if isinstance(error, AgentLost):
             self._presence.gone(choice.agent)
 
-    def _run_message(self, choice: Choice, decided: Decided) -> Run:
+    def _run_message(self, choice: Choice, decided: Decided, vault: Vault | None) -> Run:
         admitted, decision = decided.admitted, decided.decision
+        payload = admitted.ask.payload
+        if vault is not None:
+            payload = admitted.ask.saying(vault.redact(admitted.ask.texts, decided.assessment.findings))
         deadline = self._clock.wall() + self._timing.request_s
         ticket = Ticket(
             admitted.principal.tenant.id, admitted.principal.id, decision.level, decided.id,
@@ -298,7 +320,7 @@ class Pipeline:
         cache = CacheScope.NONE if admitted.ask.no_store else decision.cache
         return Run(
             admitted.ask.request, ticket, admitted.ask.task, admitted.model.name if admitted.model else ModelName(""),
-            choice.folder, codec.pack(admitted.ask.payload), admitted.ask.stream, cache,
+            choice.folder, codec.pack(payload), admitted.ask.stream, cache,
             admitted.principal.tenant.cache_ttl_s, deadline,
         )  # fmt: skip
 
@@ -342,4 +364,4 @@ def _fill(outcome: Outcome, done: Done) -> None:
     outcome.result = result
     text = result.get("text")
     if isinstance(text, str) and text:
-        outcome.text = text
+        outcome.text = outcome.vault.restore(text) if outcome.vault else text

@@ -17,6 +17,10 @@ class Digests:
         self._secret = secret
         self._keys: dict[TenantId, bytes] = {}
 
+    def redaction_key(self, tenant: TenantId) -> bytes:
+        """The key of the tenant's hashes in redacted text."""
+        return sealing.derive(self._secret, f"redaction/{tenant}")
+
     def of(self, tenant: TenantId, what: str, text: str) -> bytes:
         key = self._keys.get(tenant)
         if key is None:
@@ -47,6 +51,7 @@ def of_request(decided: Decided, outcome: Outcome, digests: Digests, ms: float, 
         "agent": choice.agent if choice else "",
         "zone": choice.zone.value if choice else "",
         "region": choice.region if choice else "",
+        "redacted": outcome.vault.mode.value if outcome.vault else "",
         "tries": outcome.tries,
         "cache": outcome.cached,
         "outcome": _outcome(error),

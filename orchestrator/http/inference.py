@@ -89,7 +89,7 @@ class Inference:
         ask = body.ask(request, 0)
         if body.model is None:
             with self.pipeline.limits.slot(principal.tenant):
-                return web.json_response(_assessment(await self.pipeline.prepare(ask)))
+                return web.json_response(_assessment(await self.pipeline.prepare(ask, principal.tenant, all_spans=True)))
         async with self.pipeline.exchange(principal, ask) as exchange:
             outcome = await exchange.complete()
             await self.pipeline.deliver(exchange)
@@ -212,6 +212,8 @@ def _assessment(assessment: Assessment) -> dict[str, object]:
             }
             for f in assessment.findings
         ],
+        "subject": [{"text": f.text, "category": f.category, "score": f.score} for f in assessment.subject],
+        "model": assessment.model,
         "failed": assessment.failed,
     }  # fmt: skip
 
@@ -225,7 +227,7 @@ def _decision(decided: Decided) -> dict[str, object]:
         "categories": decided.assessment.categories,
         "zones": decision.zones,
         "regions": decision.regions,
-        "redact": False,
+        "redact": [zone.value for zone in decision.redact],
         "cache": decision.cache.value,
         "deployments": [{"folder": d.folder, "zones": d.zones} for d in decision.deployments],
         "plan": [choice.agent for choice in decided.plan],

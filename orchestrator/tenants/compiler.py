@@ -60,6 +60,10 @@ def _tenant(tenant: documents.Tenant) -> snapshot.Tenant:
         cache_ttl_s=tenant.cache_ttl_seconds,
         grace_s=tenant.offline_grace_hours * 3600,
         sites=tuple(SiteId(site) for site in tenant.sites),
+        classification=tenant.classification.compiled(),
+        redaction=snapshot.Redaction(tenant.redaction.mode.value, tuple(tenant.redaction.zones))
+        if tenant.redaction
+        else snapshot.Redaction(),
     )
 
 

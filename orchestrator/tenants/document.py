@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal
 import pydantic
 import yaml
 
+from classifiers import profile
+from classifiers.redaction import Mode
+from sync.bundle import snapshot
 from sync.kit import errors, ids
 from sync.wire.levels import Level, Zone
 
@@ -117,6 +120,70 @@ class Rule(_Part):
         return self
 
 
+class Recognizer(_Part):
+    """A kind of finding of the tenant's own: a pattern in RE2's syntax."""
+
+    name: Name
+    type: Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{1,62}$")]
+    category: Name = "pii"
+    pattern: Text
+    score: float = pydantic.Field(0.8, gt=0, le=1)
+    context: list[Text] = []
+    whole_words: bool = True
+
+
+class Classification(_Part):
+    """What the tenant changes of the classifier; `deny` maps a category to its words and phrases."""
+
+    recognizers: list[Recognizer] = pydantic.Field([], max_length=profile.MAX_RULES)
+    deny: dict[Name, list[Text]] = {}
+    allow: list[Text] = []
+    phone_regions: list[Text] = []
+    disabled: list[Text] = []
+    categories: dict[str, LevelWord] = {}
+    types: dict[str, LevelWord] = {}
+    together: int = pydantic.Field(2, ge=2, le=100)
+    many: int = pydantic.Field(5, ge=2, le=1000)
+    model: bool = True
+    budget_ms: int = pydantic.Field(250, ge=0, le=60_000)
+    over_budget: LevelWord = Level.CONFIDENTIAL
+
+    @pydantic.model_validator(mode="after")
+    def _compiles(self) -> Classification:
+        try:
+            profile.of_tenant(self.compiled())
+        except profile.BadProfile as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def compiled(self) -> snapshot.Classification:
+        """As the bundle has it."""
+        return snapshot.Classification(
+            recognizers=tuple(
+                snapshot.Recognizer(r.name, r.type, r.category, r.pattern, r.score, tuple(r.context), r.whole_words)
+                for r in self.recognizers
+            ),
+            deny=tuple(snapshot.WordList(f"deny-{category}", category, tuple(entries)) for category, entries in self.deny.items()),
+            allow=tuple(self.allow),
+            phone_regions=tuple(self.phone_regions),
+            disabled=tuple(self.disabled),
+            categories=tuple(snapshot.LevelFor(name, level) for name, level in self.categories.items()),
+            types=tuple(snapshot.LevelFor(name, level) for name, level in self.types.items()),
+            together=self.together,
+            many=self.many,
+            model=self.model,
+            budget_ms=self.budget_ms,
+            over_budget=self.over_budget,
+        )
+
+
+class Redaction(_Part):
+    """In these zones what was found is replaced before a request runs; pseudonyms and surrogates are put back into the answer."""
+
+    mode: Mode
+    zones: list[Zone] = pydantic.Field(min_length=1)
+
+
 class Retention(_Part):
     """How long records are to be kept; this version deletes none yet. Prompts and answers are not kept at all."""
 
@@ -142,6 +209,8 @@ class Tenant(_Part):
     cache_ttl_seconds: int = pydantic.Field(0, ge=0, le=31_536_000)
     offline_grace_hours: int = pydantic.Field(24 * 21, ge=0, le=87_600)
     sites: list[Name] = []
+    classification: Classification = Classification()
+    redaction: Redaction | None = None
 
 
 class Document(_Part):

@@ -46,6 +46,8 @@ class Decision:
     deployments: tuple[Deployment, ...]
     reasons: tuple[Reason, ...]
     bundle_serial: int
+    redact: tuple[Zone, ...] = ()
+    """The zones in which what was found is replaced before the request runs there."""
 
 
 CACHE_BY_LEVEL = {
@@ -95,7 +97,11 @@ def _decide(snapshot: Snapshot, tenant: Tenant, facts: Facts, model: Model | Non
         reasons.append(Reason("policy.empty", "no zone or region is left that all of these admit"))
     if not zones or not regions or (model is not None and not deployments):
         return _refused(snapshot, level, reasons)
+    redact = tuple(zone for zone in zones if tenant.redaction.mode and zone in tenant.redaction.zones)
+    if redact:
+        reasons.append(Reason("tenant.redaction", f"in {_words(redact)}, what was found is taken out: {tenant.redaction.mode}"))
     return Decision(
+        redact=redact,
         allowed=True,
         level=level,
         zones=tuple(zones),

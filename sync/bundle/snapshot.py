@@ -58,6 +58,62 @@ class Limits(Closed):
 
 
 @dataclass(frozen=True, slots=True)
+class Recognizer(Closed):
+    """A tenant's own kind of finding: a pattern in RE2's syntax, and words of which one must stand near."""
+
+    name: Str
+    type: Str
+    category: Str
+    pattern: Str
+    score: float
+    context: tuple[Str, ...]
+    whole_words: Bool
+
+
+@dataclass(frozen=True, slots=True)
+class WordList(Closed):
+    """Words and phrases that are always found, as this category."""
+
+    name: Str
+    category: Str
+    entries: tuple[Str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LevelFor(Closed):
+    """The level that a category or an entity type has for a tenant."""
+
+    name: Str
+    level: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Classification(Closed):
+    """What a tenant changes of the classifier. `budget_ms`: milliseconds that the model may take for one request."""
+
+    recognizers: tuple[Recognizer, ...] = ()
+    deny: tuple[WordList, ...] = ()
+    allow: tuple[Str, ...] = ()
+    phone_regions: tuple[Str, ...] = ()
+    disabled: tuple[Str, ...] = ()
+    categories: tuple[LevelFor, ...] = ()
+    types: tuple[LevelFor, ...] = ()
+    together: Int = 2
+    many: Int = 5
+    model: Bool = True
+    budget_ms: Int = 250
+    over_budget: Level = Level.CONFIDENTIAL
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction(Closed):
+    """In these zones what was found is replaced before a request runs there. `mode`: empty for none."""
+
+    mode: Str = ""
+    zones: tuple[Zone, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant(Closed):
     """A customer organisation, or a unit of one."""
 
@@ -74,6 +130,8 @@ class Tenant(Closed):
     cache_ttl_s: Int
     grace_s: Int
     sites: tuple[SiteId, ...]
+    classification: Classification = Classification()
+    redaction: Redaction = Redaction()
 
     def route(self, level: Level) -> Route:
         """The route of this level. Every compiled tenant has one a level."""
@@ -167,6 +225,9 @@ class Snapshot:
         self.agents = {agent.id: agent for agent in bundle.agents}
         self.decided: dict[object, object] = {}
         """What `decide` has worked out for this bundle: it is pure, so the same facts need no second time."""
+
+        self.profiles: dict[TenantId, object] = {}
+        """What the classifier has compiled of each tenant's settings."""
 
         self.principals: dict[bytes, object] = {}
         """Whom `authenticate` has found for the digest of a key."""

@@ -29,7 +29,7 @@ DIGESTS = {
     "beat": (Beat(AgentId("a"), "b", "0", ("guide",), 1, 0, 16, 2.5, 3, Epoch("e"), 9, 4), "aae2d48dd8c0642b64c0a1e5b898fae6"),
     "envelope": (Envelope(AgentId("a"), Epoch("e"), 0, (b"x",), b"s"), "8d1d8859244df126f6f2b7d021d7401f"),
     "receipt": (Receipt(AgentId("a"), Epoch("e"), 1, b"h", 2.0, b"s"), "bac5184a14f4d3b57b41741aaa017599"),
-    "bundle": (builders.bundle(), "2be75268aa282dac7f2e8094b22047ba"),
+    "bundle": (builders.bundle(), "4e128de9e8942d3f4265fc51557b25b5"),
 }
 
 

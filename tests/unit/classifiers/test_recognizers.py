@@ -47,7 +47,9 @@ def test_the_standard_library_gives_the_same_findings_as_re2() -> None:
     ours, fallback = Scanner(RULES, Re2()), Scanner(RULES, Stdlib())
     for text in [*TEXTS, "\n".join(TEXTS)]:
         normal = normalise(text)
-        assert {(s.rule.name, s.start, s.end) for s in ours.scan(normal)[0]} == {(s.rule.name, s.start, s.end) for s in fallback.scan(normal)[0]}, text
+        assert {(s.rule.name, s.start, s.end) for s in ours.scan(normal)[0]} == {
+            (s.rule.name, s.start, s.end) for s in fallback.scan(normal)[0]
+        }, text
 
 
 def test_the_set_says_of_every_pattern_whether_it_occurs() -> None:

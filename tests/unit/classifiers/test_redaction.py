@@ -25,13 +25,17 @@ def found(text: str, *values: tuple[str, str], index: int = 0) -> list[Finding]:
     return findings
 
 
-WORDS = st.sampled_from(["Anna", "Bob", "a@b.com", "<", "<PERSON_1>", "<PERSON_", "person", " ", "x", "ß", "İ", "1>", "\n", "_1", ">"])
+WORDS = st.sampled_from(
+    ["Anna", "Bob", "a@b.com", "<", "<PERSON_1>", "<PERSON_", "person", " ", "x", "ß", "İ", "1>", "\n", "_1", ">"]
+)
 CUTS = st.lists(st.floats(0, 1), max_size=8)
 PIECES = st.lists(WORDS, min_size=1, max_size=14)
 
 
 @given(PIECES, st.lists(st.integers(0, 13), max_size=4, unique=True), CUTS, st.sampled_from([Mode.PSEUDONYM, Mode.SURROGATE]))
-def test_what_was_redacted_and_restored_is_the_original_over_any_chunking(words: list[str], marked: list[int], cut_at: list[float], mode: Mode) -> None:
+def test_what_was_redacted_and_restored_is_the_original_over_any_chunking(
+    words: list[str], marked: list[int], cut_at: list[float], mode: Mode
+) -> None:
     findings, at = [], 0
     for i, word in enumerate(words):
         if i in marked:
@@ -62,7 +66,9 @@ def test_chunks_give_what_the_whole_gives_whatever_the_case(parts: list[str], cu
 def test_the_same_value_has_the_same_name_within_a_conversation() -> None:
     vault = Vault()
     first, second = "Anna called", "Ask Anna or Bob"
-    assert vault.redact([first, second], [*found(first, ("PERSON", "Anna")), *found(second, ("PERSON", "Anna"), ("PERSON", "Bob"), index=1)]) == [
+    assert vault.redact(
+        [first, second], [*found(first, ("PERSON", "Anna")), *found(second, ("PERSON", "Anna"), ("PERSON", "Bob"), index=1)]
+    ) == [
         "<PERSON_1> called",
         "Ask <PERSON_1> or <PERSON_2>",
     ]
@@ -85,7 +91,9 @@ def test_masks_and_dropping_cannot_be_undone(mode: Mode, expected: str) -> None:
 
 def test_hashes_are_keyed_and_the_same_for_the_same_value() -> None:
     text = "I am Anna"
-    one, same, other = (Vault(Mode.HASH, key=key).redact([text], found(text, ("PERSON", "Anna"))) for key in (b"1" * 32, b"1" * 32, b"2" * 32))
+    one, same, other = (
+        Vault(Mode.HASH, key=key).redact([text], found(text, ("PERSON", "Anna"))) for key in (b"1" * 32, b"1" * 32, b"2" * 32)
+    )
     assert one == same != other
 
 

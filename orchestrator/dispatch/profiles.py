@@ -1,0 +1,41 @@
+"""What the classifier must know of a tenant, worked out once for each bundle."""
+
+from __future__ import annotations
+
+from classifiers import profile
+from classifiers.profile import Profile
+from sync.bundle.decide import CACHE_BY_LEVEL
+from sync.bundle.snapshot import Snapshot, Tenant
+from sync.wire.levels import Level
+
+
+def of(snapshot: Snapshot, tenant: Tenant) -> Profile:
+    """The tenant's profile."""
+    known = snapshot.profiles.get(tenant.id) if snapshot.tenants.get(tenant.id) is tenant else None
+    if isinstance(known, Profile):
+        return known
+    made = profile.of_tenant(tenant.classification, highest_distinguished(tenant))
+    if snapshot.tenants.get(tenant.id) is tenant:
+        snapshot.profiles[tenant.id] = made
+    return made
+
+
+def highest_distinguished(tenant: Tenant) -> Level:
+    """The highest level that the tenant treats otherwise than the next lower one: more than it need not be found."""
+    for level in reversed(Level):
+        if level is Level.PUBLIC:
+            break
+        below = Level(level - 1)
+        route, lower = tenant.route(level), tenant.route(below)
+        if (route.zones, route.jurisdictions) != (lower.zones, lower.jurisdictions):
+            return level
+        if tenant.cache_ttl_s and CACHE_BY_LEVEL[level] is not CACHE_BY_LEVEL[below]:
+            return level
+        if any(rule.at_least == level for rule in tenant.rules):
+            return level
+    return Level.PUBLIC
+
+
+def needs_all_spans(tenant: Tenant) -> bool:
+    """Whether more than the level counts: rules look at categories, or what was found is taken out."""
+    return bool(tenant.redaction.mode) or any(rule.categories for rule in tenant.rules)
