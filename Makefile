@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 ONLY ?=
 
-.PHONY: help setup demo test unit lint bench eval lock clean
+.PHONY: help setup demo test unit lint bench eval peer lock clean
 help:  ## What there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
@@ -41,6 +41,9 @@ lint: $(READY)  ## ruff, mypy --strict, the layers
 bench: $(READY)  ## Figures as ratios to a limit measured in the same run (ONLY=gateway|classifiers|inference|audit)
 	@$(BIN)/python tests/bench/bench.py $(ONLY)
 
+peer:  ## Presidio in a venv of its own, for make bench ONLY=classifiers to measure beside us
+	@$(PYTHON) -m venv .venv-presidio && .venv-presidio/bin/python -m pip install --quiet --disable-pip-version-check presidio-analyzer==2.2.366
+
 eval: $(READY)  ## The classifier's scores on every set, with their targets (ARGS=--wrong shows the mistakes)
 	@$(BIN)/python -m classifiers.evaluation $(ARGS)
 
@@ -48,4 +51,4 @@ lock: pyproject.toml  ## Pins every package again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --generate-hashes --no-header -o requirements.lock pyproject.toml
 
 clean:  ## Removes what make has made
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json
+	rm -rf $(VENV) .venv-presidio .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json

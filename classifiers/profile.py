@@ -33,7 +33,7 @@ class BadProfile(errors.Misconfigured):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A tenant's settings. `highest`: the highest level that it treats otherwise than the next lower one; nothing above needs the model.
+    """A tenant's settings. `highest`: the highest level that it treats unlike the next lower one; above it the model is not needed.
 
     `floor_over_budget`: the least level of a request that the model had no time for.
     """

@@ -18,7 +18,7 @@ _OTHERS = (
     "gay|lesbian|bisexual|homosexual|transgender|trans (?:man|woman)|sexual (?:orientation|harassment|abuse|assault)|harassment|molest(?:ed|ing)?|raped?|"
     "muslim|jewish|jew|christian|catholic|hindu|sikh|buddhist|jehovah'?s witness|atheist|sabbath|ramadan|prayer room|baptised|religio(?:n|us) (?:belief|faith|reasons)|her faith|his faith|"
     "(?:trade |labou?r |works )?union(?: member| membership| rep| steward)?|on strike|strike|far[ \\-](?:right|left)|party member|communist party|votes? for|political (?:opinion|party|views)|"
-    "convict(?:ed|ion)|criminal record|arrested|in prison|prison|jail(?:ed)?|probation|parole|felony|burglary|assault|theft|fraud|indicted|pleaded guilty|plead guilty|asylum|refugee|deport(?:ed|ation)|"
+    "convict(?:ed|ion)|criminal record|arrested|in prison|prison|jail(?:ed)?|on probation|probation officer|parole|felony|burglary|assault|theft|fraud|indicted|pleaded guilty|plead guilty|asylum|refugee|deport(?:ed|ation)|"
     "brca ?[12]?|mutation|genome|genetic test|dna test|huntington'?s|fingerprints?|face scan|iris scan|biometric|bruises|abused?|neglect|protected witness|witness protection|informant"
 )
 RULES = (

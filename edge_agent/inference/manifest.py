@@ -23,12 +23,13 @@ class BadFolder(errors.Misconfigured):
 
 
 class Noop(pydantic.BaseModel):
-    """How the engine that computes nothing answers: so many words, so far apart."""
+    """How the engine that computes nothing answers: so many words, so far apart; or the last message again, in capital letters."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     words: int = pydantic.Field(1, ge=1, le=100_000)
     every_ms: float = pydantic.Field(0, ge=0, le=60_000)
+    echo: bool = False
 
 
 class Manifest(pydantic.BaseModel):

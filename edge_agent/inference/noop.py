@@ -8,6 +8,8 @@ from edge_agent.inference.manifest import Noop as Options
 from edge_agent.inference.port import Emit, Payload, Result
 
 WORD = "ok "
+ECHO_PIECE = 3
+"""Characters of an echo's piece: words and placeholders are cut, as tokens cut them."""
 
 
 class Noop:
@@ -16,19 +18,29 @@ class Noop:
     def __init__(self, options: Options) -> None:
         self._words = options.words
         self._every_s = options.every_ms / 1000
+        self._echo = options.echo
         self.running = 0
 
     async def run(self, payload: Payload, emit: Emit | None) -> Result:
         self.running += 1
         try:
-            for _ in range(self._words):
+            pieces = _echoed(payload) if self._echo else [WORD] * self._words
+            for piece in pieces:
                 if self._every_s:
                     await asyncio.sleep(self._every_s)
                 if emit is not None:
-                    emit(WORD)
+                    emit(piece)
         finally:
             self.running -= 1
-        return Result({}, 1, self._words, "stop", WORD * self._words)
+        return Result({}, 1, len(pieces), "stop", "".join(pieces))
 
     def close(self) -> None:
         """Holds nothing."""
+
+
+def _echoed(payload: Payload) -> list[str]:
+    """The last message in capital letters, in pieces."""
+    messages = payload.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else {}
+    text = str(last.get("content", "")).upper() if isinstance(last, dict) else ""
+    return [text[at : at + ECHO_PIECE] for at in range(0, len(text), ECHO_PIECE)]

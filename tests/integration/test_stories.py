@@ -261,3 +261,47 @@ def test_no_prompt_text_is_in_any_log(running: system.System) -> None:
     for path in running.folder.rglob("*"):
         if path.is_file():
             assert b"canary-7f3a9c" not in path.read_bytes(), path
+
+
+SENT = "Write to Anna at anna.meyer@bank.test or call +49 30 901820 about lunch"
+
+
+def test_what_was_found_is_taken_out_before_it_leaves_and_put_back_into_the_answer(
+    running: system.System, key_of: Callable[[str], str]
+) -> None:
+    """The echo answers in capital letters what it was sent: a value that comes back as it was written, it never saw."""
+    status, answer, headers = chat(running, SENT, "echo", key_of("careful"))
+    assert (status, headers["x-ringfence-agent"]) == (200, "virginia-edge")
+    text = answer["choices"][0]["message"]["content"]
+    assert text.startswith("WRITE TO ") and text.endswith("ABOUT LUNCH")
+    assert "anna.meyer@bank.test" in text and "ANNA.MEYER" not in text
+    assert "+49 30 901820" in text
+
+
+def test_a_placeholder_cut_by_the_stream_is_put_back_whole(running: system.System, key_of: Callable[[str], str]) -> None:
+    with support.client(running, key_of("careful")) as client:
+        stream = client.chat.completions.create(model="echo", messages=[{"role": "user", "content": SENT}], stream=True)
+        pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+    assert "anna.meyer@bank.test" in "".join(pieces)
+    assert "EMAIL_ADDRESS" not in "".join(pieces)
+    assert len(pieces) > 5
+
+
+def test_a_tenants_own_recognizers_and_lists_come_from_its_yaml(running: system.System, key_of: Callable[[str], str]) -> None:
+    def told(text: str, key: str | None = None) -> dict:
+        return post(running, "/v1/classify", json.dumps({"input": text}).encode(), key)[1]
+
+    key = key_of("careful")
+    badge = told("badge B-123456", key)
+    assert (badge["level"], [f["type"] for f in badge["findings"]]) == ("restricted", ["BADGE_NUMBER"])
+    assert told("badge B-123456")["findings"] == []
+    assert "business" in told("where is PROJEKT BLAUFUCHS?", key)["categories"]
+    assert told("press@acme.test", key)["findings"] == []
+    assert told("press@acme.test")["findings"] != []
+
+
+def test_a_decision_says_where_what_was_found_is_taken_out(running: system.System, key_of: Callable[[str], str]) -> None:
+    body = json.dumps({"model": "echo", "messages": [{"role": "user", "content": "mail a@b.com"}]}).encode()
+    _, told, _ = post(running, "/v1/decisions", body, key_of("careful"))
+    assert told["redact"] == ["public_cloud"]
+    assert told["reasons"][-1]["rule"] == "tenant.redaction"
