@@ -41,6 +41,6 @@ class Noop:
 def _echoed(payload: Payload) -> list[str]:
     """The last message in capital letters, in pieces."""
     messages = payload.get("messages")
-    last = messages[-1] if isinstance(messages, list) and messages else {}
+    last = messages[-1] if isinstance(messages, (list, tuple)) and messages else {}
     text = str(last.get("content", "")).upper() if isinstance(last, dict) else ""
     return [text[at : at + ECHO_PIECE] for at in range(0, len(text), ECHO_PIECE)]

@@ -65,7 +65,11 @@ def _start() -> list[Row]:
     """From the first import to the first answer, model and all; the limit is the import of onnxruntime and numpy alone."""
     ours = [_run(START) for _ in range(5)]
     bare = [
-        _run(START.replace("from classifiers.engine import load", "import numpy, onnxruntime").replace('load().assess(["My name is Anna Meyer."])', ""))
+        _run(
+            START.replace("from classifiers.engine import load", "import numpy, onnxruntime").replace(
+                'load().assess(["My name is Anna Meyer."])', ""
+            )
+        )
         for _ in range(5)
     ]
     middle = [statistics.median(values) for values in zip(*ours, strict=True)]
@@ -89,12 +93,16 @@ def _peer(patterns: Classifier) -> list[Row]:
     texts = {"2 KB of prose": PROSE[:KIB2], "2 KB full of identifiers": DENSE[:KIB2], "20 KB of prose": PROSE[:KIB20]}
     sets = {"cards": list(cases.cards(3)), "telephone numbers": [c for c in cases.phones() if c.type], "evasions": cases.evasions()}
     asked = {"time": texts, "find": [case.text for part in sets.values() for case in part]}
-    done = subprocess.run([PEER, Path(__file__).with_name("presidio_peer.py")], input=json.dumps(asked), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [PEER, Path(__file__).with_name("presidio_peer.py")], input=json.dumps(asked), capture_output=True, text=True, check=True
+    )
     answer = json.loads(done.stdout.splitlines()[-1])
     rows = []
     for name, text in texts.items():
         ours = statistics.median(_microseconds(lambda t=text: patterns.assess([t]), 10) for _ in range(ROUNDS))
-        rows.append(Row(f"{name}: Presidio's time, over our patterns'", answer["time"][name], "µs", ours, answer["time"][name] / ours))
+        rows.append(
+            Row(f"{name}: Presidio's time, over our patterns'", answer["time"][name], "µs", ours, answer["time"][name] / ours)
+        )
     rows.append(Row("Presidio's start-up", answer["start_ms"], "ms"))
     rows.append(Row("Presidio's memory", answer["rss_mb"], "MB"))
     found = iter(answer["find"])

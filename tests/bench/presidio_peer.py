@@ -60,7 +60,8 @@ def main() -> None:
             took.append((time.perf_counter() - began) * 1e6)
         times[name] = statistics.median(took)
     found = [
-        [[r.start, r.end, r.entity_type] for r in engine.analyze(text, language="en", score_threshold=0.35)] for text in asked["find"]
+        [[r.start, r.end, r.entity_type] for r in engine.analyze(text, language="en", score_threshold=0.35)]
+        for text in asked["find"]
     ]
     print(json.dumps({"start_ms": started, "rss_mb": rss_mb() - BARE, "time": times, "find": found}))
 

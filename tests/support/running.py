@@ -29,7 +29,7 @@ T = TypeVar("T")
 def models(folder: Path) -> Path:
     """A models folder: the ones that ship, and some that compute nothing."""
     shutil.copytree(BUILT, folder)
-    for name, options in {"quick": {}, "slow": {"words": 400, "every_ms": 20}, "echo": {"echo": True}}.items():
+    for name, options in {"quick": {}, "slow": {"words": 400, "every_ms": 20}, "echo": {"echo": True, "every_ms": 2}}.items():
         target = folder / name / "1"
         target.mkdir(parents=True)
         told = {"name": name, "version": "1", "task": "generate", "backend": "noop", "files": {}, "noop": options}

@@ -1,0 +1,67 @@
+"""`ringfence classify` as its users run it: files, pipes, JSON lines, and what is none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+
+
+def classify(*arguments: str, given: bytes = b"") -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "classifiers", *arguments], input=given, cwd=ROOT, capture_output=True, check=False
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_a_text_is_shown_with_its_level_and_findings(tmp_path: Path) -> None:
+    file = tmp_path / "letter.txt"
+    file.write_text("Dear Anna, your card 4111 1111 1111 1111 was declined.\n")
+    code, out, _ = classify(str(file), "--explain")
+    assert code == 0
+    assert "letter.txt: restricted" in out.replace("\n", "")
+    assert "CREDIT" in out and "finance" in out
+    code, out, _ = classify(given=b"What is the capital of France?")
+    assert (code, out.splitlines()[0]) == (0, "standard input: public")
+
+
+def test_lines_in_give_lines_out_in_their_order() -> None:
+    lines = [{"id": n, "text": f"mail user{n}@bank.test"} for n in range(300)]
+    code, out, _ = classify("--jsonl", given="\n".join(map(json.dumps, lines)).encode())
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [a["id"] for a in answers] == list(range(300))
+    assert answers[7]["level"] == "internal"
+    assert answers[7]["findings"][0] == {
+        "start": 5,
+        "end": 20,
+        "type": "EMAIL_ADDRESS",
+        "score": 0.95,
+        "recognizer": "contact.email",
+    }
+
+
+def test_a_line_that_is_no_json_is_told_and_the_others_are_answered() -> None:
+    code, out, err = classify(
+        "--jsonl", given=b'{"id": 1, "text": "hi"}\n{oops\n\xff\xfe\n{"id": 2, "text": 3}\n{"id": 3, "text": "\\ud800 a@b.com"}\n'
+    )
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (1, "")
+    assert [a.get("line") for a in answers] == [None, 2, 3, 4, None]
+    assert answers[-1]["findings"][0]["type"] == "EMAIL_ADDRESS"
+
+
+def test_a_file_that_is_not_there_is_one_sentence() -> None:
+    code, _, err = classify("/nowhere/at/all")
+    assert (code, err) == (1, "The file /nowhere/at/all cannot be read (No such file or directory).\n")
+    code, _, err = classify("--jsonl", "/nowhere/at/all")
+    assert (code, err.count("\n")) == (1, 1)
+
+
+def test_bytes_that_are_no_utf_8_are_read_all_the_same() -> None:
+    code, out, _ = classify(given=b"\xff\xfe card 4111111111111111 \x80")
+    assert code == 0
+    assert "restricted" in out

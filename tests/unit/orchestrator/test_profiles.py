@@ -1,0 +1,63 @@
+"""What of a tenant the classifier is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.dispatch import profiles
+from orchestrator.tenants import document
+from sync.bundle.snapshot import Redaction, Route, Rule, Snapshot
+from sync.wire.levels import Level, Zone
+from tests.support import builders
+
+EVERYWHERE = (Zone.PUBLIC_CLOUD, Zone.PRIVATE_CLOUD, Zone.ON_PREMISE)
+
+
+def routes(*zones: tuple[Zone, ...]) -> tuple[Route, ...]:
+    return tuple(Route(level, at, ()) for level, at in zip(Level, zones, strict=True))
+
+
+RULE = Rule("r", "why", True, Level.RESTRICTED, (), (), (), (), ())
+CASES = {
+    "all levels everywhere": ({"routes": routes(*[EVERYWHERE] * 4), "cache_ttl_s": 0, "rules": ()}, Level.PUBLIC),
+    "restricted on premises": ({"routes": routes(*[EVERYWHERE] * 3, (Zone.ON_PREMISE,)), "cache_ttl_s": 0, "rules": ()}, Level.RESTRICTED),
+    "internal stays, the rest as internal": ({"routes": routes(EVERYWHERE, *[(Zone.ON_PREMISE,)] * 3), "cache_ttl_s": 0, "rules": ()}, Level.INTERNAL),
+    "a rule at restricted": ({"routes": routes(*[EVERYWHERE] * 4), "cache_ttl_s": 0, "rules": (RULE,)}, Level.RESTRICTED),
+    "caches differ": ({"routes": routes(*[EVERYWHERE] * 4), "cache_ttl_s": 60, "rules": ()}, Level.RESTRICTED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_highest_level_that_a_tenant_treats_in_its_own_way(name: str) -> None:
+    fields, expected = CASES[name]
+    assert profiles.highest_distinguished(builders.tenant(**fields)) is expected
+
+
+def test_all_spans_are_wanted_where_rules_look_at_categories_or_text_is_redacted() -> None:
+    assert not profiles.needs_all_spans(builders.tenant(rules=()))
+    assert profiles.needs_all_spans(builders.tenant(redaction=Redaction("pseudonym", (Zone.PUBLIC_CLOUD,))))
+
+
+def test_a_profile_is_compiled_once_for_a_bundle() -> None:
+    snapshot = Snapshot(builders.bundle())
+    (tenant, *_) = snapshot.tenants.values()
+    assert profiles.of(snapshot, tenant) is profiles.of(snapshot, tenant)
+
+
+BAD = {
+    "a pattern that RE2 refuses": ("recognizers: [{name: x, type: BADGE, pattern: '(?=a)'}]", "RE2 refuses"),
+    "a pattern that matches nothing": ("recognizers: [{name: x, type: BADGE, pattern: 'a*'}]", "empty text"),
+    "an unknown region": ("phone_regions: [XX]", "no region"),
+    "an unknown level": ("categories: {pii: secret}", "secret"),
+    "an empty entry": ("deny: {business: ['']}", "empty"),
+    "an unknown field": ("recogniser: []", "Extra inputs"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_mistake_in_a_tenants_classification_is_told_with_its_line(name: str) -> None:
+    text, words = BAD[name]
+    yaml = f"version: 1\nmodels: {{}}\nsites: {{}}\ntenants:\n  - id: acme\n    allowed_models: []\n    classification:\n      {text}\n"
+    with pytest.raises(document.BadDocument, match=words) as told:
+        document.parse(yaml, "tenants.yaml")
+    assert "tenants.yaml, line " in str(told.value)
