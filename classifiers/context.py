@@ -14,6 +14,8 @@ import ahocorasick_rs
 BEFORE = 64
 AFTER = 32
 """Bytes looked at on either side."""
+APART = 256
+"""Windows nearer than this are looked through as one: a further search costs as much as so many bytes."""
 _WORD = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789") | frozenset(range(0x80, 0x100))
 
 
@@ -59,6 +61,19 @@ class Context:
     @cached_property
     def _starts(self) -> list[int]:
         return [start for start, _, _ in self._found]
+
+    def windows(self, words: Words, number: int, longest: int) -> list[tuple[int, int]]:
+        """The parts of the text that a span of at most so many bytes must be in to have a word of this set near, in order."""
+        bit = 1 << number
+        found: list[tuple[int, int]] = []
+        for start, end, mask in self._found:
+            if mask & bit:
+                first, last = max(0, start - words.after - longest), end + words.before + longest
+                if found and first <= found[-1][1] + APART:
+                    found[-1] = (found[-1][0], max(last, found[-1][1]))
+                else:
+                    found.append((first, last))
+        return found
 
     def near(self, words: Words, number: int, start: int, end: int) -> bool:
         """Whether a word of this set stands within its reach of the span."""

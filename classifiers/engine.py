@@ -65,10 +65,9 @@ class Classifier:
         if len(texts) > 1:
             for finding in _across(scanner, [normal.text for normal in normals], normals):
                 found[finding.text].append(finding)
-        level = settings.table.level_of(f for part in found for f in part)
         model = "absent" if self._model is None or not settings.use_model else "ran"
         floor = Level.PUBLIC
-        if model == "ran" and level >= settings.highest and not all_spans:
+        if model == "ran" and not all_spans and settings.table.level_of(f for part in found for f in part) >= settings.highest:
             model = "not_needed"
         if model == "ran" and self._model is not None:
             deadline = time.perf_counter() + settings.budget_ms / 1000
@@ -98,7 +97,7 @@ def _of_text(scanner: Scanner, normal: Normal, index: int) -> Iterator[Finding]:
     for span in spans:
         yield _finding(span, *normal.span(span.start, span.end), index)
     if signals & hidden.ENCODED:
-        for inner in hidden.encoded(normal.text):
+        for inner in hidden.encoded(normal.text, in_pairs=1 in signals):
             where = normal.span(inner.start, inner.end)
             for span in _telling(scanner, inner.normal):
                 yield _finding(span, *where, index)

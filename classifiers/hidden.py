@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from classifiers.normalise import Normal, normalise
@@ -18,6 +18,8 @@ MAX_DEPTH = 3
 """Encodings within encodings."""
 MAX_DECODED = 256 * 1024
 """Characters decoded of one text, all together."""
+MAX_TOKEN = 65_536
+"""Characters of an encoded token that is looked into."""
 MAX_TOKENS = 200
 """Encoded tokens looked into, a text."""
 READABLE = 0.9
@@ -26,7 +28,7 @@ TAIL = 96
 """Characters of a message's end and of the next one's beginning that are read together."""
 
 SIGNALS = (
-    r"[A-Za-z0-9+/_\-]{12}",
+    r"[A-Za-z0-9+/_\-]{16}",
     r"(?:^|[^0-9A-Za-z])(?:[0-9a-fA-F]{2}[ :]){6}[0-9a-fA-F]{2}(?:[^0-9A-Za-z]|$)",
     r"(?:^|\s)(?:[^\s][ _*|~]{1,2}){7}[^\s]",
 )
@@ -34,9 +36,8 @@ SIGNALS = (
 ENCODED = frozenset({0, 1})
 SPACED = frozenset({2})
 
-_BASE64 = re.compile(r"(?<![A-Za-z0-9+/_\-])[A-Za-z0-9+/_\-]{12,65536}={0,2}(?![A-Za-z0-9+/=])")
-_BASE32 = re.compile(r"(?<![A-Za-z0-9])[A-Z2-7]{16,4096}={0,6}(?![A-Za-z0-9=])")
-_HEX = re.compile(r"(?<![0-9A-Za-z])(?:0x)?(?:[0-9a-fA-F]{2}[ :]?){7,4096}(?![0-9A-Za-z])")
+_TOKEN = re.compile(r"[A-Za-z0-9+/_\-]{16,}={0,6}")
+_HEX_PAIRS = re.compile(r"\b(?:[0-9a-fA-F]{2}[ :]){6,4096}[0-9a-fA-F]{2}\b")
 _SPACED = re.compile(r"(?<!\S)(?:[^\s](?:[ _*|~]{1,2})){7,512}[^\s](?!\S)")
 _DIGITS_END = re.compile(r"(?:\d[ .\-/]{0,2}){2,19}$")
 _DIGITS_START = re.compile(r"^(?:[ .\-/]{0,2}\d){2,19}(?![A-Za-z])")
@@ -52,10 +53,10 @@ class Hidden:
     end: int
 
 
-def encoded(text: str, depth: int = 0) -> Iterator[Hidden]:
-    """The readable texts that a normal form's tokens decode to, and those within them."""
+def encoded(text: str, depth: int = 0, *, in_pairs: bool = True) -> Iterator[Hidden]:
+    """The readable texts that a normal form's tokens decode to, and those within them. `in_pairs`: also hex with spaces between."""
     left = MAX_DECODED
-    for count, (start, end, inner) in enumerate(_decoded(text)):
+    for count, (start, end, inner) in enumerate(_decoded(text, in_pairs=in_pairs)):
         left -= len(inner)
         if left < 0 or count >= MAX_TOKENS:
             return
@@ -66,19 +67,25 @@ def encoded(text: str, depth: int = 0) -> Iterator[Hidden]:
                 yield Hidden(deeper.normal, start, end)
 
 
-def _decoded(text: str) -> Iterator[tuple[int, int, str]]:
-    for match in _BASE64.finditer(text):
-        if (inner := _base64(match[0])) is not None:
+def _decoded(text: str, *, in_pairs: bool) -> Iterator[tuple[int, int, str]]:
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        inner = _hex(token) or _base64(token) or _base32(token) if len(token) <= MAX_TOKEN else None
+        if inner is not None:
             yield match.start(), match.end(), inner
-    for match in _BASE32.finditer(text):
-        if (
-            inner := _readable(lambda token=match[0]: base64.b32decode(token.rstrip("=") + "=" * (-len(token.rstrip("=")) % 8)))
-        ) is not None:
+    for match in _HEX_PAIRS.finditer(text) if in_pairs else ():
+        if (inner := _hex(match[0])) is not None:
             yield match.start(), match.end(), inner
-    for match in _HEX.finditer(text):
-        bare = match[0].removeprefix("0x").replace(" ", "").replace(":", "")
-        if (inner := _readable(lambda token=bare: bytes.fromhex(token))) is not None:
-            yield match.start(), match.end(), inner
+
+
+def _hex(token: str) -> str | None:
+    bare = token.removeprefix("0x").replace(" ", "").replace(":", "")
+    return _readable(lambda: bytes.fromhex(bare)) if len(bare) % 2 == 0 else None
+
+
+def _base32(token: str) -> str | None:
+    bare = token.rstrip("=")
+    return _readable(lambda: base64.b32decode(bare + "=" * (-len(bare) % 8))) if bare.isupper() else None
 
 
 def _base64(token: str) -> str | None:
@@ -88,9 +95,9 @@ def _base64(token: str) -> str | None:
     return _readable(lambda: base64.b64decode(body + "=" * (-len(body) % 4)))
 
 
-def _readable(decode) -> str | None:  # type: ignore[no-untyped-def]
+def _readable(decode: Callable[[], bytes]) -> str | None:
     try:
-        text: str = decode().decode("utf-8")
+        text = decode().decode("utf-8")
     except (ValueError, binascii.Error):
         return None
     if not text:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 from sync.kit import errors
 
@@ -47,11 +47,15 @@ Check = Callable[[bytes, int, int], int | None]
 """(text, start, end) of a candidate: where the accepted match ends, or None."""
 
 
+Find = Callable[[bytes, int, int], tuple[int, int] | None]
+"""(text, first, last): where a pattern occurs next in this part of the text."""
+
+
 class Engine(Protocol):
     """What compiles patterns."""
 
-    def compile(self, pattern: str) -> Any:
-        """A compiled pattern with `search(text, position)` and `finditer`. Raises BadPattern."""
+    def compile(self, pattern: str) -> Find:
+        """A compiled pattern. Raises BadPattern."""
         ...
 
     def which(self, patterns: Sequence[str]) -> Callable[[bytes], Iterable[int]]:
@@ -68,11 +72,19 @@ class Re2:
         self._options.log_errors = False
         self._options.encoding = re2.Options.Encoding.LATIN1
 
-    def compile(self, pattern: str) -> Any:
+    def compile(self, pattern: str) -> Find:
         try:
-            return re2.compile(pattern.encode(), self._options)
+            compiled = re2.compile(pattern.encode(), self._options)
         except re2.error as error:
             raise BadPattern(f"RE2 refuses the pattern {pattern!r}: {_reason(error)}") from error
+        # The binding beneath `search`: the match objects above it take longer than the matching.
+        match, anywhere = compiled._regexp.Match, re2._re2.RE2.Anchor.UNANCHORED
+
+        def find(text: bytes, first: int, last: int) -> tuple[int, int] | None:
+            span: tuple[int, int] = match(anywhere, text, first, last)[0]
+            return span if span[0] >= 0 else None
+
+        return find
 
     def which(self, patterns: Sequence[str]) -> Callable[[bytes], Iterable[int]]:
         found = re2.Set.SearchSet(self._options)
@@ -89,15 +101,21 @@ class Re2:
 class Stdlib:
     """The standard library: the same findings, slower, and only for our own patterns, which cannot backtrack far."""
 
-    def compile(self, pattern: str) -> Any:
+    def compile(self, pattern: str) -> Find:
         try:
-            return re.compile(pattern.encode(), re.ASCII)
+            search = re.compile(pattern.encode(), re.ASCII).search
         except re.error as error:
             raise BadPattern(f"The pattern {pattern!r} cannot be compiled: {_reason(error)}") from error
 
+        def find(text: bytes, first: int, last: int) -> tuple[int, int] | None:
+            found = search(text, first, last)
+            return found.span() if found is not None else None
+
+        return find
+
     def which(self, patterns: Sequence[str]) -> Callable[[bytes], Iterable[int]]:
         compiled = [self.compile(pattern) for pattern in patterns]
-        return lambda text: [i for i, pattern in enumerate(compiled) if pattern.search(text)]
+        return lambda text: [i for i, find in enumerate(compiled) if find(text, 0, len(text)) is not None]
 
 
 def _reason(error: Exception) -> str:
@@ -116,7 +134,7 @@ class Matcher:
     def __init__(self, patterns: Sequence[str], triggers: Sequence[str] = (), engine: Engine | None = None) -> None:
         self._engine = engine or default_engine()
         self._sources = list(patterns)
-        self._compiled: list[Any] = [None] * len(self._sources)
+        self._compiled: list[Find | None] = [None] * len(self._sources)
         self.hits = self._engine.which(list(triggers) or self._sources)
 
     def compile_all(self) -> None:
@@ -124,40 +142,40 @@ class Matcher:
         for index in range(len(self._sources)):
             self._pattern(index)
 
-    def _pattern(self, index: int) -> Any:
+    def _pattern(self, index: int) -> Find:
         compiled = self._compiled[index]
         if compiled is None:
             compiled = self._compiled[index] = self._engine.compile(self._sources[index])
         return compiled
 
-    def spans(self, text: bytes, index: int, check: Check, edges: bytes = b"") -> list[tuple[int, int]]:
+    def spans(
+        self, text: bytes, index: int, check: Check, edges: bytes = b"", windows: Sequence[tuple[int, int]] = ()
+    ) -> list[tuple[int, int]]:
         """The spans of one pattern that pass the check, left to right, not overlapping. Raises BudgetExceeded.
 
-        No span begins right after one of the bytes in `edges`: a run of them is left behind at once.
+        No span begins right after one of the bytes in `edges`: a run of them is left behind at once. `windows`: the parts of the
+        text to look at, where it need not be all.
         """
-        pattern = self._pattern(index)
+        find = self._pattern(index)
         found: list[tuple[int, int]] = []
-        position = candidates = 0
-        while position >= 0:
-            for match in pattern.finditer(text, position):
-                start, end = match.span()
+        candidates = 0
+        size = len(text)
+        for position, until in windows or ((0, size),):
+            last = min(until, size)
+            while position < last and (span := find(text, position, last)) is not None:
+                start, end = span
                 candidates += 1
                 if candidates > MAX_CANDIDATES:
                     raise BudgetExceeded("The text has too many candidates to look at each.")
                 accepted = None if start and text[start - 1] in edges else check(text, start, end)
                 if accepted is not None:
                     found.append((start, accepted))
-                    if accepted == end:
-                        continue
-                    position = max(accepted, start + 1)
-                elif not edges:
-                    position = start + 1
-                else:
+                    position = max(accepted, start + 1)  # noqa: PLW2901 - the search goes on from there
+                elif edges:
                     free = _outside(edges).search(text, start)
-                    position = len(text) if free is None else free.end()
-                break
-            else:
-                position = -1
+                    position = last if free is None else free.end()  # noqa: PLW2901
+                else:
+                    position = start + 1  # noqa: PLW2901
         return found
 
 

@@ -11,7 +11,6 @@ Invariants, each with a test of its words:
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from bisect import bisect_right
@@ -166,6 +165,8 @@ def _unescaped(match: re.Match[str]) -> Piece | None:
         except UnicodeDecodeError:
             return None
     elif raw[0] == "&":
+        import html  # noqa: PLC0415 - a table of two thousand names that few texts need
+
         instead = html.unescape(raw)
         if instead == raw:
             return None

@@ -11,7 +11,6 @@ from classifiers.context import Words
 from classifiers.matching import HAS_RE2, BadPattern, Re2
 from classifiers.recognizers import contact, phone_plans
 from classifiers.recognizers.rule import WORD, Rule
-from sync.bundle import snapshot
 from sync.kit import errors
 from sync.wire.levels import Level
 
@@ -52,33 +51,6 @@ class Profile:
 DEFAULT = Profile()
 
 
-def of_tenant(settings: snapshot.Classification, highest: Level = Level.RESTRICTED) -> Profile:
-    """A tenant's profile. `highest` as in Profile. Raises BadProfile."""
-    own = [
-        custom_rule(
-            r.name, kind=r.type, category=r.category, pattern=r.pattern, score=r.score, context=r.context, whole_words=r.whole_words
-        )
-        for r in settings.recognizers
-    ]
-    own += [deny_rule(words.name, words.entries, category=words.category) for words in settings.deny if words.entries]
-    return Profile(
-        rules=tuple(own),
-        allow=allow_list(settings.allow),
-        regions=regions(settings.phone_regions) if settings.phone_regions else contact.REGIONS,
-        table=calibration.Table(
-            {entry.name: entry.level for entry in settings.categories},
-            {entry.name: entry.level for entry in settings.types},
-            settings.together,
-            settings.many,
-        ),
-        disabled=frozenset(settings.disabled),
-        use_model=settings.model,
-        budget_ms=float(settings.budget_ms),
-        floor_over_budget=settings.over_budget,
-        highest=highest,
-    )
-
-
 def custom_rule(
     name: str, *, kind: str, category: str, pattern: str, score: float = 0.8, context: Sequence[str] = (), whole_words: bool = True
 ) -> Rule:
@@ -92,7 +64,7 @@ def custom_rule(
         compiled = Re2().compile(pattern)
     except BadPattern as error:
         raise BadProfile(f"The recognizer {name!r} has a pattern that RE2 refuses. {error}") from error
-    if compiled.search(b"") is not None:
+    if compiled(b"", 0, 0) is not None:
         raise BadProfile(f"The pattern of the recognizer {name!r} matches the empty text: it would be found everywhere.")
     return Rule(
         f"custom.{name}",

@@ -6,7 +6,7 @@ Rules are asked in the order of their rank; a span that one has taken is hidden 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from classifiers import calibration
 from classifiers.context import Context, Lexicon
@@ -14,12 +14,13 @@ from classifiers.matching import Engine, Matcher
 from classifiers.normalise import Normal
 from classifiers.recognizers.rule import TAKEN, Rule
 
+LONGEST_IN_CONTEXT = 64
+"""Bytes of the longest span that needs a word near it."""
 _NO_SIGNALS: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """What one rule found, in characters of the normal form."""
+class Span(NamedTuple):
+    """What one rule found, in characters of the normal form. A tuple, as many are made and most are not kept."""
 
     rule: Rule
     start: int
@@ -61,14 +62,15 @@ class Scanner:
         left = data
         for hit in hits:
             rule, number = self.rules[hit], self._numbers[hit]
-            check = rule.accepts
-            if number >= 0:
+            if rule.needs is None:
+                taken = self._matcher.spans(left, hit, rule.accepts, rule.edges)
+            else:
                 if context is None:
                     context = self._lexicon.find(data.lower())
                 if not context.present >> number & 1:
                     continue
-                check = _in_context(rule, context, number)
-            taken = self._matcher.spans(left, hit, check, rule.edges)
+                windows = context.windows(rule.needs, number, LONGEST_IN_CONTEXT)
+                taken = self._matcher.spans(left, hit, _in_context(rule, context, number), rule.edges, windows)
             if taken:
                 left = _without(left, taken)
                 for start, end in taken:
@@ -91,8 +93,7 @@ def _in_context(rule: Rule, context: Context, number: int):  # type: ignore[no-u
     assert words is not None  # noqa: S101 - the number says so
 
     def check(text: bytes, start: int, end: int) -> int | None:
-        accepted = rule.accepts(text, start, end)
-        return accepted if accepted is not None and context.near(words, number, start, accepted) else None
+        return rule.accepts(text, start, end) if context.near(words, number, start, end) else None
 
     return check
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from classifiers.checksums.common import luhn
 
 _MAESTRO = (12, 13, 14, 15, 16, 17, 18, 19)
@@ -79,6 +77,8 @@ def base58check(text: str) -> bool:
         raw = value.to_bytes(25, "big")
     except OverflowError:
         return False
+    import hashlib  # noqa: PLC0415 - it brings OpenSSL along, 4 MB that few texts need
+
     return raw[0] in (0, 5) and hashlib.sha256(hashlib.sha256(raw[:21]).digest()).digest()[:4] == raw[21:]
 
 

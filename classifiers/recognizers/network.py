@@ -68,7 +68,7 @@ RULES = (
         check=lambda text, start, end: end if any(48 <= c <= 57 for c in text[start:end]) else None,
     ),
     Rule(
-        "network.url", "URL", "quasi_identifier", rf"(?i:https?://[^\s<>\"'\)\]]{{3,900}}|www\.[a-z0-9\-]{{1,63}}(?:\.[a-z0-9\-]{{1,63}}){{1,4}}(?:/[^\s<>\"'\)\]]{{0,500}})?|[a-z0-9](?:[a-z0-9\-]{{0,62}})(?:\.[a-z0-9\-]{{1,63}}){{0,4}}\.(?:{_TLD})(?:/[^\s<>\"'\)\]]{{0,500}})?)", 0.6,
+        "network.url", "URL", "quasi_identifier", rf"(?i:https?://[^\s<>\"'\)\]]+|www\.[a-z0-9\-]+(?:\.[a-z0-9\-]+)+(?:/[^\s<>\"'\)\]]*)?|[a-z0-9][a-z0-9\-]*(?:\.[a-z0-9\-]+)*\.(?:{_TLD})(?:/[^\s<>\"'\)\]]*)?)", 0.6,
         matches=("see https://example.com/a?b=c", "visit www.example.org", "shop at bigstore.co.uk"), misses=("end.Start here", "file.py", "no url"), edges=WORD + b"@-",
         check=lambda text, start, end: end - (text[end - 1 : end] in (b".", b",", b"!", b"?", b";", b":")), trigger=rf"(?i:https?://|www\.|\.(?:{_TLD}))",
     ),

@@ -9,20 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-
-import phonenumbers
-from phonenumbers import PhoneMetadata
+from typing import Any
 
 TYPES = ("fixed_line", "mobile", "toll_free", "premium_rate", "shared_cost", "personal_number", "voip", "pager", "uan", "voicemail")
 MAX_CODE_DIGITS = 3
 
 
+@lru_cache(maxsize=1)
+def _library() -> Any:
+    """phonenumbers, imported when the first candidate is looked at: it takes longer than all the rest of the classifier."""
+    import phonenumbers  # noqa: PLC0415 - see above
+
+    return phonenumbers
+
+
 @lru_cache(maxsize=512)
 def _plan(region: str) -> tuple[re.Pattern[str], re.Pattern[str] | None] | None:
     """(national numbers, what stands before one inside the country), or None for a region that is not in the plans."""
-    metadata = PhoneMetadata.metadata_for_region(region, None)
+    metadata = _library().PhoneMetadata.metadata_for_region(region, None)
     if metadata is None:
-        metadata = PhoneMetadata.metadata_for_nongeo_region(int(region), None) if region.isdigit() else None
+        metadata = _library().PhoneMetadata.metadata_for_nongeo_region(int(region), None) if region.isdigit() else None
     if metadata is None:
         return None
     kinds = (getattr(metadata, name) for name in TYPES)
@@ -33,7 +39,7 @@ def _plan(region: str) -> tuple[re.Pattern[str], re.Pattern[str] | None] | None:
 
 @lru_cache(maxsize=512)
 def _regions(code: int) -> tuple[str, ...]:
-    regions = tuple(phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(code, ()))
+    regions = tuple(_library().COUNTRY_CODE_TO_REGION_CODE.get(code, ()))
     return (str(code),) if regions == ("001",) else regions
 
 
@@ -67,11 +73,12 @@ def _is_of(region: str, digits: str) -> bool:
 
 def known(region: str) -> bool:
     """Whether the plans have a region of this code (ISO 3166-1 alpha-2, such as GB)."""
-    return region in phonenumbers.SUPPORTED_REGIONS
+    return region in _library().SUPPORTED_REGIONS
 
 
 def examples() -> Iterator[tuple[str, str | None, str]]:
     """(region, national form or None, international form) of an example number of each kind of each region."""
+    phonenumbers = _library()
     formats = phonenumbers.PhoneNumberFormat
     kinds = (phonenumbers.PhoneNumberType.FIXED_LINE, phonenumbers.PhoneNumberType.MOBILE)
     for region in sorted(phonenumbers.SUPPORTED_REGIONS):

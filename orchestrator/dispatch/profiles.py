@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from classifiers import profile
+from classifiers import tenant as tenant_profile
 from classifiers.profile import Profile
 from sync.bundle.decide import CACHE_BY_LEVEL
 from sync.bundle.snapshot import Snapshot, Tenant
@@ -14,7 +14,7 @@ def of(snapshot: Snapshot, tenant: Tenant) -> Profile:
     known = snapshot.profiles.get(tenant.id) if snapshot.tenants.get(tenant.id) is tenant else None
     if isinstance(known, Profile):
         return known
-    made = profile.of_tenant(tenant.classification, highest_distinguished(tenant))
+    made = tenant_profile.of_tenant(tenant.classification, highest_distinguished(tenant))
     if snapshot.tenants.get(tenant.id) is tenant:
         snapshot.profiles[tenant.id] = made
     return made

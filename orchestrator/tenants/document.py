@@ -12,6 +12,7 @@ import pydantic
 import yaml
 
 from classifiers import profile
+from classifiers import tenant as tenant_profile
 from classifiers.redaction import Mode
 from sync.bundle import snapshot
 from sync.kit import errors, ids
@@ -151,7 +152,7 @@ class Classification(_Part):
     @pydantic.model_validator(mode="after")
     def _compiles(self) -> Classification:
         try:
-            profile.of_tenant(self.compiled())
+            tenant_profile.of_tenant(self.compiled())
         except profile.BadProfile as error:
             raise ValueError(str(error)) from error
         return self
