@@ -1,4 +1,4 @@
-"""A tenant's settings in the bundle, as the classifier wants them; apart from `profile`, as the classifier alone needs no bundle."""
+"""A tenant's settings in the bundle, as the classifier wants them; not in `profile`, since that needs no bundle."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ python -m classifiers.training.train --data DATA --out OUT [--epochs N] [--size 
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import math
 import random
@@ -29,6 +30,9 @@ IGNORED = -1
 LONGEST = 256
 """Words of an example; a longer one is cut."""
 BATCH_WORDS = 5_000
+MOST_NOISE = 0.25
+AVERAGED = 0.998
+"""What is kept is a moving average of the weights."""
 REPEATS = {"btc": 1, "wikigold": 2, "wnut17": 2, "sec": 1, "meddocan": 1, "pii-anon": 1}
 """How often a corpus is read in an epoch."""
 
@@ -92,6 +96,15 @@ def padded(rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor,
         opened[i, list(r.open)] = 1
     levels = np.array([r.level for r in rows])
     return tuple(torch.from_numpy(a) for a in (hashes, shapes, labels, opened, levels, mask))  # type: ignore[return-value]
+
+
+def noisy(hashes: Tensor) -> Tensor:
+    """The words with some of them, up to a quarter, spelled at random: what a text is about must not hang on single words."""
+    chosen = torch.rand(hashes.shape[:2]) < torch.rand(hashes.shape[0], 1) * MOST_NOISE
+    noise = torch.randint(0, features.ROWS, (int(chosen.sum()), features.HASHES))
+    hashes = hashes.clone()
+    hashes[chosen] = noise
+    return hashes
 
 
 def losses(logits: Tensor, scores: Tensor, labels: Tensor, opened: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
@@ -197,6 +210,7 @@ def main() -> None:
     model = Tagger()
     if options.start:
         model.load_state_dict(torch.load(options.start))
+    average = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(model.parameters(), options.rate, weight_decay=0.01)
     began, step = time.time(), 0
     for epoch in range(options.epochs):
@@ -208,6 +222,7 @@ def main() -> None:
             done = max(done, (time.time() - began) / 60 / options.minutes)
             for group in optimizer.param_groups:
                 group["lr"] = options.rate * min(1, step / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1, done))))
+            hashes = noisy(hashes)
             with torch.autocast("cpu", torch.bfloat16):
                 logits, subject = model(hashes, shapes, mask)
             tag_loss, level_loss = losses(logits, subject, labels, opened, levels)
@@ -215,12 +230,15 @@ def main() -> None:
             (tag_loss + 0.3 * level_loss).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
+            with torch.no_grad():
+                for kept, now in zip(average.parameters(), model.parameters(), strict=True):
+                    kept.lerp_(now, 1 - AVERAGED)
             total, level_total = total + float(tag_loss.detach()), level_total + float(level_loss.detach())
-        torch.save(model.state_dict(), options.out / "tagger.pt")
+        torch.save(average.state_dict(), options.out / "tagger.pt")
         names = frozenset({"PERSON", "ORGANIZATION", "LOCATION"})
-        told = {name: scores(model, part, names) for name, part in tests.items()}
+        told = {name: scores(average, part, names) for name, part in tests.items()}
         print(f"epoch {epoch} {time.time() - began:.0f} s loss {total / count:.4f} level {level_total / count:.4f}", flush=True)
-        print("  generated", scores(model, generated, frozenset(tags.TYPES)), flush=True)
+        print("  generated", scores(average, generated, frozenset(tags.TYPES)), flush=True)
         print("  ", told, flush=True)
         if done >= 1:
             break

@@ -33,6 +33,8 @@ def desk(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     shutil.copytree(support.BUILT, tmp_path / "packaging/models/repository")
     shutil.copytree(support.BUILT / "guide" / "1", tmp_path / "built")
     (tmp_path / "built" / "manifest.json").unlink()
+    (tmp_path / "letter.txt").write_text("Dear Anna, your card 4111 1111 1111 1111 was declined.")
+    (tmp_path / "prompts.jsonl").write_text('{"id": 1, "text": "ask anna@bank.test"}')
     yield tmp_path, {"RINGFENCE_HTTP_PORT": str(system.free_port()), "RINGFENCE_NATS_PORT": str(system.free_port())}
 
 
@@ -61,6 +63,8 @@ def test_the_commands_of_the_readme_work_in_their_order(desk: tuple[Path, dict[s
         assert "2 tenants" in run("ringfence apply")
         assert "rf_live_" in run("ringfence keys create")
         assert "restricted" in run("ringfence explain")
+        assert "restricted" in run("ringfence classify --explain")
+        assert json.loads(run("ringfence classify --jsonl"))["level"] == "internal"
         serve("ringfence serve")
         support.eventually((folder / "ringfence-state/hub-address.json").exists, "the hub is up")
         assert "fingerprint" in run("ringfence-agent request")
