@@ -29,7 +29,7 @@ TAIL = 96
 
 SIGNALS = (
     r"[A-Za-z0-9+/_\-]{16}",
-    r"(?:^|[^0-9A-Za-z])(?:[0-9a-fA-F]{2}[ :]){6}[0-9a-fA-F]{2}(?:[^0-9A-Za-z]|$)",
+    r"(?:^|[^0-9A-Za-z])(?:(?:0x)?[0-9a-fA-F]{2}(?:, ?|[ :])){6}(?:0x)?[0-9a-fA-F]{2}(?:[^0-9A-Za-z]|$)",
     r"(?:^|\s)(?:[^\s][ _*|~]{1,2}){7}[^\s]",
 )
 """What must occur in a text that hides something encoded (the first two) or spaced (the last)."""
@@ -37,7 +37,7 @@ ENCODED = frozenset({0, 1})
 SPACED = frozenset({2})
 
 _TOKEN = re.compile(r"[A-Za-z0-9+/_\-]{16,}={0,6}")
-_HEX_PAIRS = re.compile(r"\b(?:[0-9a-fA-F]{2}[ :]){6,4096}[0-9a-fA-F]{2}\b")
+_HEX_PAIRS = re.compile(r"\b(?:(?:0x)?[0-9a-fA-F]{2}(?:, ?|[ :])){6,4096}(?:0x)?[0-9a-fA-F]{2}\b")
 _SPACED = re.compile(r"(?<!\S)(?:[^\s](?:[ _*|~]{1,2})){7,512}[^\s](?!\S)")
 _DIGITS_END = re.compile(r"(?:\d[ .\-/]{0,2}){2,19}$")
 _DIGITS_START = re.compile(r"^(?:[ .\-/]{0,2}\d){2,19}(?![A-Za-z])")
@@ -79,7 +79,7 @@ def _decoded(text: str, *, in_pairs: bool) -> Iterator[tuple[int, int, str]]:
 
 
 def _hex(token: str) -> str | None:
-    bare = token.removeprefix("0x").replace(" ", "").replace(":", "")
+    bare = token.replace("0x", "").replace(" ", "").replace(":", "").replace(",", "")
     return _readable(lambda: bytes.fromhex(bare)) if len(bare) % 2 == 0 else None
 
 

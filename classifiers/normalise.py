@@ -2,7 +2,7 @@
 
 Full-width and compatibility forms become plain ones (NFKC), other scripts' digits become ASCII, letters that look Latin become Latin
 (Unicode Technical Standard 39, confusables), dashes and spaces become `-` and ` `, what is not seen (zero-width, bidirectional and
-combining marks, soft hyphens, tags) is dropped, and URL, HTML and backslash escapes are undone where they stand.
+combining marks, soft hyphens, tags of HTML that only dress) is dropped, and URL, HTML and backslash escapes are undone where they stand.
 
 Invariants, each with a test of its words:
 - a span of the normal form maps to a span inside the original;
@@ -38,9 +38,9 @@ _LATIN = (
 _CONFUSABLE = {character: latin for characters, latin in reversed(_LATIN) for character in characters}
 
 _ESCAPE = re.compile(
-    r"(?:%[0-9A-Fa-f]{2})+|&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,31});|(?:\\x[0-9A-Fa-f]{2})+|\\u[0-9A-Fa-f]{4}|\\u\{[0-9A-Fa-f]{1,6}\}"
+    r"(?:%[0-9A-Fa-f]{2})+|&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,31});|(?:\\x[0-9A-Fa-f]{2})+|\\u[0-9A-Fa-f]{4}|\\u\{[0-9A-Fa-f]{1,6}\}|</?(?:b|i|u|s|em|strong|span|font|small|wbr|sub|sup)(?: [^<>]{0,80})?>"
 )
-_HAS_ESCAPE = ("%", "&", "\\")
+_HAS_ESCAPE = ("%", "&", "\\", "</")
 
 Piece = tuple[int, int, str]
 """[start, end) of a text, and what stands there instead."""
@@ -159,7 +159,9 @@ def _plain(character: str) -> str:
 
 def _unescaped(match: re.Match[str]) -> Piece | None:
     raw = match[0]
-    if raw[0] == "%":
+    if raw[0] == "<":
+        instead = ""
+    elif raw[0] == "%":
         try:
             instead = bytes.fromhex(raw.replace("%", "")).decode("utf-8")
         except UnicodeDecodeError:

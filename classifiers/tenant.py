@@ -1,4 +1,4 @@
-"""A tenant's settings in the bundle, as the classifier wants them; not in `profile`, since that needs no bundle."""
+"""A tenant's settings in the bundle, as the classifier wants them; not in `profile`, which needs no bundle."""
 
 from __future__ import annotations
 

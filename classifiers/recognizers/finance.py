@@ -8,7 +8,7 @@ from classifiers.checksums import common, finance
 from classifiers.context import Words
 from classifiers.recognizers.rule import DIGITS, WORD, Rule
 
-_SEPARATORS = b" -.\n_/"
+_SEPARATORS = b" -.\r\n\t_/*|~()"
 _DIGIT = frozenset(bytes((d,)) for d in DIGITS)
 MIN_CARD_DIGITS, MAX_CARD_DIGITS = 12, 19
 _CARD_WORDS = re.compile(rb"(?i)card|maestro|visa|master|credit|debit|karte|carte|tarjeta|carta|kreditkarte|pan\b", re.ASCII)
@@ -171,7 +171,7 @@ def _iban(text: bytes, start: int, end: int) -> int | None:
     breaks = 0
     for place in range(start, end):
         breaks += text[place] == 0x0A
-        if text[place] not in b" -\n.":
+        if text[place] not in b" -\r\n.":
             kept += chr(text[place])
         if len(kept) == length:
             return place + 1 if breaks <= 1 and finance.iban(kept.upper()) else None
@@ -193,18 +193,18 @@ _ACCOUNT_WORDS = Words(
 )  # fmt: skip
 RULES = (
     Rule(
-        "finance.iban", "IBAN_CODE", "financial", r"(?i:[A-Z]{2}\d{2}(?:[ \-\n]?[A-Z0-9]){11,32})", 1.0,
+        "finance.iban", "IBAN_CODE", "financial", r"(?i:[A-Z]{2}\d{2}(?:[ \-\r\n]{0,2}[A-Z0-9]){11,32})", 1.0,
         matches=("DE89 3704 0044 0532 0130 00", "to GB82WEST12345698765432 today", "nl91abna0417164300", "DE89-3704-0044-0532-0130-00"),
-        misses=("DE89 3704 0044 0532 0130 01", "XX89370400440532013000"), check=_iban, edges=WORD, trigger=r"(?i:[A-Z]{2}\d{2}(?:[ \-\n]?[A-Z0-9]){11})",
+        misses=("DE89 3704 0044 0532 0130 01", "XX89370400440532013000"), check=_iban, edges=WORD, trigger=r"(?i:[A-Z]{2}\d{2}(?:[ \-\r\n]{0,2}[A-Z0-9]){11})",
     ),
     Rule(
-        "finance.card", "CREDIT_CARD", "pci", r"\d(?:[ \-.\n_/]{0,2}\d){11,22}", 1.0,
+        "finance.card", "CREDIT_CARD", "pci", r"\d(?:[ \-.\r\n\t_/*|~()]{0,2}\d){11,22}", 1.0,
         matches=(
             "card 4111 1111 1111 1111", "5555-5555-5555-4444", "2221000000000009", "378282246310005", "6011111111111117", "4111 1111\n1111 1111", "4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1",
             "3530111333300000", "30569309025904", "4222222222222", "2026 4111 1111 1111 1111", "6759649826438453", "4111.1111.1111.1111",
         ),
         misses=("4111 1111 1111 1112", "1234567890123456", "0000000000000000", "id 41111111111111110000000", "at 1700000000000 ms", "4111\n1111\n1111\n1111"),
-        check=_card, edges=DIGITS, trigger=r"\d(?:[ \-.\n_/]{0,2}\d){11}",
+        check=_card, edges=DIGITS, trigger=r"\d(?:[ \-.\r\n\t_/*|~()]{0,2}\d){11}",
     ),
     Rule(
         "finance.bic", "SWIFT_CODE", "quasi_identifier", r"[A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?", 0.85,

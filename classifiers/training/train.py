@@ -222,9 +222,8 @@ def main() -> None:
             done = max(done, (time.time() - began) / 60 / options.minutes)
             for group in optimizer.param_groups:
                 group["lr"] = options.rate * min(1, step / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1, done))))
-            hashes = noisy(hashes)
             with torch.autocast("cpu", torch.bfloat16):
-                logits, subject = model(hashes, shapes, mask)
+                logits, subject = model(noisy(hashes), shapes, mask)
             tag_loss, level_loss = losses(logits, subject, labels, opened, levels)
             optimizer.zero_grad()
             (tag_loss + 0.3 * level_loss).backward()  # type: ignore[no-untyped-call]
