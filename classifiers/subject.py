@@ -24,6 +24,7 @@ CATEGORIES = {
 }
 LEAST = {"USERNAME": 0.8, "PHONE_NUMBER": 0.7, "PERSON": 0.55, "STREET_ADDRESS": 0.6}
 """Chances below which a span of the type is not told; others are told from the tagger's own threshold on."""
+SURE = 0.98
 PUBLIC_BELOW = 0.25
 """A text whose subject is internal with less than this chance speaks of names that are public: of history, of an example."""
 SUBJECT_TYPE = "SENSITIVE_SUBJECT"
@@ -59,6 +60,8 @@ def _counts(span: Tagged, text: str) -> bool:
     surface = text[span.start : span.end]
     if span.type == "PHONE_NUMBER":
         return contact.looks_dialled(surface)
+    if span.type == "USERNAME":  # a plain word is one only where the model is very sure: @property is none
+        return span.score >= SURE or any(c.isdigit() or c in "_.-" for c in surface)
     if span.type in ("PERSON", "ORGANIZATION", "LOCATION"):
         return any(c.isalpha() for c in surface)
     return True

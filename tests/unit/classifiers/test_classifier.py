@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -318,3 +319,30 @@ def test_a_tenants_pattern_cannot_slow_the_scanner_beyond_its_budget() -> None:
 
 def test_every_rule_compiles() -> None:
     Matcher([rule.pattern for rule in RULES]).compile_all()
+
+
+def test_a_long_text_is_read_in_windows_that_end_with_sentences() -> None:
+    text = "Nothing of note happened on that day. " * 120 + "Then Anna Meyer of 12 Main Street, Springfield called."
+    assessment = WITH_MODEL.assess([text], all_spans=True)
+    found = {(text[f.start : f.end], f.type) for f in assessment.findings}
+    assert ("Anna Meyer", "PERSON") in found
+    late = WITH_MODEL.assess([text], Profile(budget_ms=0.001, floor_over_budget=Level.RESTRICTED))
+    assert (late.level, late.model) == (Level.RESTRICTED, "over_budget")
+
+
+def test_a_model_that_is_not_there_leaves_the_patterns(tmp_path: Path) -> None:
+    classifier = load(tmp_path / "none.onnx")
+    assert not classifier.has_model
+    assert classifier.assess(["card 4111111111111111"]).model == "absent"
+
+
+def test_the_names_of_history_are_public_and_a_customers_are_not() -> None:
+    assert WITH_MODEL.assess(["Who was Albert Einstein?"]).level is Level.PUBLIC
+    assert (
+        WITH_MODEL.assess(["Our customer Albert Steiner wants his money back, call him on +49 30 901820"]).level
+        >= Level.CONFIDENTIAL
+    )
+
+
+def test_a_named_person_with_an_illness_is_restricted() -> None:
+    assert WITH_MODEL.assess(["Write to the insurer of Maria Keller, she was diagnosed with epilepsy."]).level is Level.RESTRICTED

@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import typer
+from typer.testing import CliRunner, Result
+
+from classifiers import cli
+from classifiers.evaluation import __main__ as evaluation
+from classifiers.evaluation import spans
 
 ROOT = Path(__file__).parents[3]
 
@@ -65,3 +73,44 @@ def test_bytes_that_are_no_utf_8_are_read_all_the_same() -> None:
     code, out, _ = classify(given=b"\xff\xfe card 4111111111111111 \x80")
     assert code == 0
     assert "restricted" in out
+
+
+RUN = CliRunner()
+
+
+def command(function: Callable[..., None], *arguments: str, given: str = "") -> Result:
+    app = typer.Typer()
+    app.command()(function)
+    return RUN.invoke(app, list(arguments), input=given)
+
+
+def test_the_command_reads_several_files_and_needs_no_model(tmp_path: Path) -> None:
+    for name, text in (("a.txt", "card 4111111111111111"), ("b.txt", "hello")):
+        (tmp_path / name).write_text(text)
+    done = command(cli.classify, str(tmp_path / "a.txt"), str(tmp_path / "b.txt"), "--no-model")
+    assert done.exit_code == 0
+    assert "a.txt: restricted" in done.output.replace("\n", "") and "b.txt: public" in done.output.replace("\n", "")
+    done = command(cli.classify, "--explain", given="born 1984-03-12, patient with breast cancer")
+    assert "whole" in done.output or "DATE" in done.output
+    (tmp_path / "c.jsonl").write_text('{"id": "x", "text": "TLP:RED"}\n\n[]\n')
+    done = command(cli.classify, "--jsonl", str(tmp_path / "c.jsonl"))
+    assert done.exit_code == 1
+    assert [json.loads(line).get("level") for line in done.output.splitlines()] == ["restricted", None]
+
+
+def test_own_labelled_text_is_scored_from_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "mail a@b.com now", "spans": [[5, 12, "MAIL"]]}\n')
+    (tmp_path / "map.json").write_text('{"MAIL": "EMAIL_ADDRESS"}')
+    done = command(evaluation.main, "--jsonl", str(tmp_path / "a.jsonl"), "--labels", str(tmp_path / "map.json"), "--no-model")
+    assert done.exit_code == 0, done.output
+    assert "EMAIL_ADDRESS" in done.output and "F2 1.000" in done.output
+    (tmp_path / "map.json").write_text("[1]")
+    done = command(evaluation.main, "--jsonl", str(tmp_path / "a.jsonl"), "--labels", str(tmp_path / "map.json"))
+    assert isinstance(done.exception, spans.BadSet)
+
+
+def test_all_scores_are_told_with_their_targets() -> None:
+    done = command(evaluation.main, "--wrong")
+    assert done.exit_code == 0, done.output
+    for name in evaluation.TARGETS:
+        assert name in done.output
