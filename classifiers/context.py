@@ -26,6 +26,15 @@ class Words:
         self.phrases = frozenset(phrase.lower() for phrase in phrases)
         self.before = before
         self.after = after
+        self._hash = hash((self.phrases, before, after))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Words):
+            return NotImplemented
+        return (self.phrases, self.before, self.after) == (other.phrases, other.before, other.after)
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 class Lexicon:

@@ -40,8 +40,9 @@ class Classifier:
         self._base = None if rules is None else tuple(rules)
         self._engine = engine
         self._model = model
-        self._scanner = lru_cache(MAX_SCANNERS)(self._compiled)
-        self._scanner(profile.DEFAULT.regions, (), frozenset())
+        self._compiled = lru_cache(MAX_SCANNERS)(self._compile)
+        self._by_profile: dict[int, tuple[Profile, Scanner]] = {}
+        self._scanner(profile.DEFAULT)
 
     @property
     def has_model(self) -> bool:
@@ -59,7 +60,7 @@ class Classifier:
             return FAILED_CLOSED
 
     def _assess(self, texts: Sequence[str], settings: Profile, *, all_spans: bool) -> Assessment:
-        scanner = self._scanner(settings.regions, settings.rules, settings.disabled)
+        scanner = self._scanner(settings)
         normals = [normalise(text) for text in texts]
         found: list[list[Finding]] = [list(_of_text(scanner, normal, index)) for index, normal in enumerate(normals)]
         if len(texts) > 1:
@@ -80,7 +81,18 @@ class Classifier:
         subject = tuple(finding for part in found for finding in part if finding.type == SUBJECT_TYPE)
         return Assessment(settings.table.level_of((*kept, *subject), floor), kept, model=model, subject=subject)
 
-    def _compiled(self, regions: tuple[str, ...], own: tuple[Rule, ...], disabled: frozenset[str]) -> Scanner:
+    def _scanner(self, settings: Profile) -> Scanner:
+        """The scanner of a profile: by its identity first, as comparing hundreds of rules for each request would take longer."""
+        known = self._by_profile.get(id(settings))
+        if known is not None and known[0] is settings:
+            return known[1]
+        scanner = self._compiled(settings.regions, settings.rules, settings.disabled)
+        if len(self._by_profile) >= MAX_SCANNERS:
+            self._by_profile.clear()
+        self._by_profile[id(settings)] = (settings, scanner)
+        return scanner
+
+    def _compile(self, regions: tuple[str, ...], own: tuple[Rule, ...], disabled: frozenset[str]) -> Scanner:
         base = catalogue.rules(regions) if self._base is None else self._base
         rules = [rule for rule in (*base, *own) if rule.name not in disabled and rule.type not in disabled]
         return Scanner(rules, self._engine, hidden.SIGNALS)

@@ -46,11 +46,14 @@ def iban_length(country: str) -> int | None:
     return _IBAN_LENGTHS.get(country)
 
 
+_BASE36 = {character: str(value) for value, character in enumerate("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")}
+
+
 def iban(text: str) -> bool:
     """ISO 13616: the country's length, and ISO 7064 mod 97-10. Upper case, no spaces."""
     if len(text) != _IBAN_LENGTHS.get(text[:2]):
         return False
-    return int("".join(str(int(c, 36)) for c in text[4:] + text[:4])) % 97 == 1
+    return int("".join(map(_BASE36.__getitem__, text[4:] + text[:4]))) % 97 == 1
 
 
 def aba(digits: str) -> bool:

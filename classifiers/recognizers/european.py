@@ -16,7 +16,6 @@ ANY = (
     "personal number",
     "tax id",
     "tax number",
-    "social security",
 )
 """Words that stand before many states' numbers."""
 

@@ -8,6 +8,7 @@ from classifiers.checksums import common, finance
 from classifiers.context import Words
 from classifiers.recognizers.rule import DIGITS, WORD, Rule
 
+_IBAN_SEPARATORS = b" -\r\n."
 _SEPARATORS = b" -.\r\n\t_/*|~()"
 _DIGIT = frozenset(bytes((d,)) for d in DIGITS)
 MIN_CARD_DIGITS, MAX_CARD_DIGITS = 12, 19
@@ -167,15 +168,14 @@ def _iban(text: bytes, start: int, end: int) -> int | None:
     length = finance.iban_length(country)
     if length is None:
         return None
-    kept = ""
-    breaks = 0
-    for place in range(start, end):
-        breaks += text[place] == 0x0A
-        if text[place] not in b" -\r\n.":
-            kept += chr(text[place])
-        if len(kept) == length:
-            return place + 1 if breaks <= 1 and finance.iban(kept.upper()) else None
-    return None
+    compact = text[start:end].translate(None, _IBAN_SEPARATORS)[:length].decode("ascii").upper()
+    if len(compact) < length or not finance.iban(compact):
+        return None
+    place, left = start, length
+    while left:
+        left -= text[place] not in _IBAN_SEPARATORS
+        place += 1
+    return place if text.count(b"\n", start, place) <= 1 else None
 
 
 def _bic(text: bytes, start: int, end: int) -> int | None:

@@ -79,7 +79,9 @@ class Meters:
         self.requests = {(t, o): requests.labels(t, o) for t in TASKS for o in ("answered", "failed", "cancelled")}
         self.prompt_tokens, self.completion_tokens = tokens.labels("prompt"), tokens.labels("completion")
         self.levels = {level: levels.labels(level.label) for level in Level}
-        models = registry.counter("ringfence_classifier_model_total", "Requests by whether the classifier's model looked.", ("model",))
+        models = registry.counter(
+            "ringfence_classifier_model_total", "Requests by whether the classifier's model looked.", ("model",)
+        )
         self.models = {state: models.labels(state) for state in ("ran", "not_needed", "over_budget", "absent")}
         self.cached = registry.counter("ringfence_cache_hits_total", "Requests answered from an agent's cache.")
         self._stages = {name: stages.labels(name) for name in ("admit", "prepare", "decide", "run", "deliver")}

@@ -346,3 +346,13 @@ def test_the_names_of_history_are_public_and_a_customers_are_not() -> None:
 
 def test_a_named_person_with_an_illness_is_restricted() -> None:
     assert WITH_MODEL.assess(["Write to the insurer of Maria Keller, she was diagnosed with epilepsy."]).level is Level.RESTRICTED
+
+
+def test_equal_profiles_share_what_was_compiled() -> None:
+    def made() -> Profile:
+        return Profile(rules=(profile.custom_rule("x", kind="BADGE", category="pii", pattern=r"B-\d{4}", context=["badge"]),))
+
+    classifier = Classifier()
+    first, second = made(), made()
+    assert classifier._scanner(first) is classifier._scanner(second) is classifier._scanner(first)
+    assert classifier._scanner(first) is not classifier._scanner(profile.DEFAULT)
