@@ -7,6 +7,7 @@ Invariants, each with a test of its words:
 - an error of the scanner makes the level restricted, never public;
 - findings point into the original text;
 - no two findings of one text overlap;
+- what was read for one tenant is not remembered for another;
 - a request that the model had no time for is at least of the tenant's floor.
 """
 
@@ -29,6 +30,8 @@ from classifiers.subject import SUBJECT_TYPE, findings_of
 from classifiers.verdict import FAILED_CLOSED, Assessment, Finding, without_overlaps
 from sync.wire.levels import Level
 
+MAX_READINGS = 4_096
+"""Texts of a tenant whose readings are remembered: digests and places, no text."""
 MAX_SCANNERS = 64
 """Tenants' own sets of rules kept compiled at once."""
 
@@ -42,12 +45,18 @@ class Classifier:
         self._model = model
         self._compiled = lru_cache(MAX_SCANNERS)(self._compile)
         self._by_profile: dict[int, tuple[Profile, Scanner]] = {}
+        self._readings: dict[int, dict[bytes, Reading]] = {}
         self._scanner(profile.DEFAULT)
 
     @property
     def has_model(self) -> bool:
         """Whether a model looks at what patterns cannot see."""
         return self._model is not None
+
+    def remembers(self, texts: Sequence[str], settings: Profile) -> bool:
+        """Whether all these texts were read for this tenant before: then `assess` takes no longer than the patterns."""
+        known = self._readings.get(id(settings), {})
+        return bool(known) and all(hash_of(normalise(text).text) in known for text in texts)
 
     def assess(self, texts: Sequence[str], settings: Profile = profile.DEFAULT, *, all_spans: bool = False) -> Assessment:
         """The assessment of one request: all its texts together. Never raises; fails closed.
@@ -73,13 +82,30 @@ class Classifier:
         if model == "ran" and self._model is not None:
             deadline = time.perf_counter() + settings.budget_ms / 1000
             for index, normal in enumerate(normals):
-                reading = self._model.read(normal.text, deadline)
+                reading = self._reading(normal.text, settings, deadline)
                 found[index].extend(_read(reading, normal, index, found[index]))
                 if not reading.complete:
                     model, floor = "over_budget", settings.floor_over_budget
         kept = tuple(finding for index, part in enumerate(found) for finding in _kept(part, texts[index], settings))
         subject = tuple(finding for part in found for finding in part if finding.type == SUBJECT_TYPE)
         return Assessment(settings.table.level_of((*kept, *subject), floor), kept, model=model, subject=subject)
+
+    def _reading(self, text: str, settings: Profile, deadline: float) -> Reading:
+        """What the model reads in a text; remembered by its digest, for this tenant alone: each turn of a chat brings all before it."""
+        assert self._model is not None  # noqa: S101 - asked for only then
+        if settings is profile.DEFAULT:
+            return self._model.read(text, deadline)
+        remembered = self._readings.setdefault(id(settings), {})
+        digest = hash_of(text)
+        known = remembered.get(digest)
+        if known is not None:
+            return known
+        reading = self._model.read(text, deadline)
+        if reading.complete:
+            if len(remembered) >= MAX_READINGS:
+                remembered.clear()
+            remembered[digest] = reading
+        return reading
 
     def _scanner(self, settings: Profile) -> Scanner:
         """The scanner of a profile: by its identity first, as comparing hundreds of rules for each request would take longer."""
@@ -89,6 +115,7 @@ class Classifier:
         scanner = self._compiled(settings.regions, settings.rules, settings.disabled)
         if len(self._by_profile) >= MAX_SCANNERS:
             self._by_profile.clear()
+            self._readings.clear()
         self._by_profile[id(settings)] = (settings, scanner)
         return scanner
 
@@ -96,6 +123,13 @@ class Classifier:
         base = catalogue.rules(regions) if self._base is None else self._base
         rules = [rule for rule in (*base, *own) if rule.name not in disabled and rule.type not in disabled]
         return Scanner(rules, self._engine, hidden.SIGNALS)
+
+
+def hash_of(text: str) -> bytes:
+    """The digest that a text is remembered by (BLAKE2b)."""
+    import hashlib  # noqa: PLC0415 - it brings OpenSSL along, which the classifier alone does not need
+
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=20).digest()
 
 
 def load(model: Path = MODEL) -> Classifier:

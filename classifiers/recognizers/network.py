@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
+from typing import TYPE_CHECKING
 
 from classifiers.recognizers.rule import WORD, Rule
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
 
 
 def _private(text: bytes, start: int, end: int) -> int | None:
@@ -21,7 +24,9 @@ def _unreserved(text: bytes, start: int, end: int) -> int | None:
     return None if text.startswith((b"0.", b"127.", b"255."), start) else end
 
 
-def _parsed(text: bytes, start: int, end: int) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _parsed(text: bytes, start: int, end: int) -> IPv4Address | IPv6Address | None:
+    import ipaddress  # noqa: PLC0415 - for IPv6 alone, which few texts have
+
     try:
         return ipaddress.ip_address(text[start:end].decode("ascii"))
     except ValueError:

@@ -46,10 +46,11 @@ def measure() -> list[Row]:
 
 
 def _compare(ours_port: int, bare_port: int, key: str, concurrency: int) -> list[Row]:
-    ours, bare = [], []
+    ours, bare, fresh = [], [], []
     for _ in range(ROUNDS):
         ours.append(_load(ours_port, key, concurrency))
         bare.append(_load(bare_port, key, concurrency))
+        fresh.append(_load(ours_port, key, concurrency, "fresh"))
 
     def middle(rounds: list[dict[str, float]], what: str) -> float:
         return statistics.median(told[what] for told in rounds)
@@ -58,13 +59,14 @@ def _compare(ours_port: int, bare_port: int, key: str, concurrency: int) -> list
     share = 0.35 if concurrency == 64 else None
     return [
         at_least(f"{name} (limit: the bare path)", middle(ours, "rate"), "requests/s", middle(bare, "rate"), share),
+        at_least(f"{name}, each prompt new to the classifier's model", middle(fresh, "rate"), "requests/s", middle(bare, "rate")),
         at_most(f"{name}, p50", middle(ours, "p50_ms"), "ms", middle(bare, "p50_ms")),
         at_most(f"{name}, p99", middle(ours, "p99_ms"), "ms", middle(bare, "p99_ms")),
     ]
 
 
-def _load(port: int, key: str, concurrency: int) -> dict[str, float]:
-    command = [sys.executable, HERE / "load.py", str(port), key, str(concurrency), str(REQUESTS[concurrency])]
+def _load(port: int, key: str, concurrency: int, *how: str) -> dict[str, float]:
+    command = [sys.executable, HERE / "load.py", str(port), key, str(concurrency), str(REQUESTS[concurrency]), *how]
     told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     if told["failed"]:
         raise SystemExit(f"{told['failed']} requests failed: the figures would mean nothing")

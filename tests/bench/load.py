@@ -1,20 +1,23 @@
 """The load generator: so many keep-alive connections, one request at a time on each, a bounded number in all.
 
-python load.py PORT KEY CONCURRENCY REQUESTS      prints {"rate", "p50_ms", "p99_ms", "failed"}
+python load.py PORT KEY CONCURRENCY REQUESTS [fresh]      each prompt another, with `fresh`; prints {"rate", "p50_ms", "p99_ms", "failed"}
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 
 import uvloop
 
 BODY = json.dumps(
-    {"model": "quick", "messages": [{"role": "user", "content": "What is the policy for prompts like this one? " * 8}]}
+    {"model": "quick", "messages": [{"role": "user", "content": "What is the policy for prompts like this one? " * 8 + "00000000"}]}
 ).encode()
+COUNTER = b"00000000"
+FRESH = sys.argv[5:] == ["fresh"]
 
 
 async def connection(port: int, head: bytes, left: list[int], took: list[float], failed: list[int]) -> None:
@@ -22,7 +25,7 @@ async def connection(port: int, head: bytes, left: list[int], took: list[float],
     while left[0] > 0:
         left[0] -= 1
         began = time.perf_counter()
-        writer.write(head + BODY)
+        writer.write(head + (BODY.replace(COUNTER, b"%04d%04d" % (os.getpid() % 10_000, left[0] % 10_000)) if FRESH else BODY))
         answer = await reader.readuntil(b"\r\n\r\n")
         lower = answer.lower()
         at = lower.index(b"content-length:") + 15

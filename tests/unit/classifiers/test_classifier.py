@@ -356,3 +356,21 @@ def test_equal_profiles_share_what_was_compiled() -> None:
     first, second = made(), made()
     assert classifier._scanner(first) is classifier._scanner(second) is classifier._scanner(first)
     assert classifier._scanner(first) is not classifier._scanner(profile.DEFAULT)
+
+
+def test_what_was_read_for_one_tenant_is_not_remembered_for_another() -> None:
+    classifier = load()
+    one, other = Profile(), Profile(budget_ms=-1.0, floor_over_budget=Level.RESTRICTED)
+    assert classifier.assess(["hello Anna Meyer"], one).model == "ran"
+    assert classifier.assess(["hello Anna Meyer"], Profile(budget_ms=-1.0)).model == "over_budget"
+    assert classifier.assess(["hello Anna Meyer"], other).model == "over_budget"
+    assert classifier.assess(["hello Anna Meyer"], one) == classifier.assess(["hello Anna Meyer"], one)
+    assert classifier._readings[id(one)].keys() and not classifier._readings[id(other)]
+
+
+def test_readings_are_remembered_in_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("classifiers.engine.MAX_READINGS", 3)
+    classifier, settings = load(), Profile()
+    for n in range(10):
+        classifier.assess([f"text number {n}"], settings)
+    assert len(classifier._readings[id(settings)]) <= 3
