@@ -91,7 +91,7 @@ class Classifier:
         return Assessment(settings.table.level_of((*kept, *subject), floor), kept, model=model, subject=subject)
 
     def _reading(self, text: str, settings: Profile, deadline: float) -> Reading:
-        """What the model reads in a text; remembered by its digest, for this tenant alone: each turn of a chat brings all before it."""
+        """What the model reads in a text; remembered by digest, for this tenant alone: a chat brings all its turns each time."""
         assert self._model is not None  # noqa: S101 - asked for only then
         if settings is profile.DEFAULT:
             return self._model.read(text, deadline)

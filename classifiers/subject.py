@@ -29,7 +29,7 @@ PUBLIC_BELOW = 0.25
 """A text whose subject is internal with less than this chance speaks of names that are public: of history, of an example."""
 SUBJECT_TYPE = "SENSITIVE_SUBJECT"
 """The type of the finding that is about the whole text."""
-SUBJECT = (("subject_internal", 0.5), ("subject_confidential", 0.6), ("subject_restricted", 0.5))
+SUBJECT = (("subject_internal", 0.5), ("subject_confidential", 0.6), ("subject_restricted", 0.4))
 """Category by subject score, and the chance from which on it counts."""
 MIN_WORDS = 3
 """Words from which on a text has a subject."""
