@@ -30,8 +30,9 @@ from classifiers.subject import SUBJECT_TYPE, findings_of
 from classifiers.verdict import FAILED_CLOSED, Assessment, Finding, without_overlaps
 from sync.wire.levels import Level
 
-MAX_READINGS = 4_096
-"""Texts of a tenant whose readings are remembered: digests and places, no text."""
+MAX_READINGS = 16_384
+"""Texts whose readings are remembered: digests and places, no text. About 30 MB."""
+MAX_PROFILES = 4_096
 MAX_SCANNERS = 64
 """Tenants' own sets of rules kept compiled at once."""
 
@@ -45,7 +46,7 @@ class Classifier:
         self._model = model
         self._compiled = lru_cache(MAX_SCANNERS)(self._compile)
         self._by_profile: dict[int, tuple[Profile, Scanner]] = {}
-        self._readings: dict[int, dict[bytes, Reading]] = {}
+        self._readings: dict[tuple[int, bytes], Reading] = {}
         self._scanner(profile.DEFAULT)
 
     @property
@@ -53,10 +54,11 @@ class Classifier:
         """Whether a model looks at what patterns cannot see."""
         return self._model is not None
 
-    def remembers(self, texts: Sequence[str], settings: Profile) -> bool:
-        """Whether all these texts were read for this tenant before: then `assess` takes no longer than the patterns."""
-        known = self._readings.get(id(settings), {})
-        return bool(known) and all(hash_of(normalise(text).text) in known for text in texts)
+    def is_quick(self, texts: Sequence[str], settings: Profile) -> bool:
+        """Whether `assess` takes no longer than the patterns: the model is off, or has read all these texts for this tenant before."""
+        if self._model is None or not settings.use_model:
+            return True
+        return bool(self._readings) and all((id(settings), hash_of(normalise(text).text)) in self._readings for text in texts)
 
     def assess(self, texts: Sequence[str], settings: Profile = profile.DEFAULT, *, all_spans: bool = False) -> Assessment:
         """The assessment of one request: all its texts together. Never raises; fails closed.
@@ -69,42 +71,56 @@ class Classifier:
             return FAILED_CLOSED
 
     def _assess(self, texts: Sequence[str], settings: Profile, *, all_spans: bool) -> Assessment:
-        scanner = self._scanner(settings)
         normals = [normalise(text) for text in texts]
-        found: list[list[Finding]] = [list(_of_text(scanner, normal, index)) for index, normal in enumerate(normals)]
-        if len(texts) > 1:
-            for finding in _across(scanner, [normal.text for normal in normals], normals):
-                found[finding.text].append(finding)
-        model = "absent" if self._model is None or not settings.use_model else "ran"
-        floor = Level.PUBLIC
-        if model == "ran" and not all_spans and settings.table.level_of(f for part in found for f in part) >= settings.highest:
-            model = "not_needed"
-        if model == "ran" and self._model is not None:
-            deadline = time.perf_counter() + settings.budget_ms / 1000
-            for index, normal in enumerate(normals):
-                reading = self._reading(normal.text, settings, deadline)
-                found[index].extend(_read(reading, normal, index, found[index]))
-                if not reading.complete:
-                    model, floor = "over_budget", settings.floor_over_budget
-        kept = tuple(finding for index, part in enumerate(found) for finding in _kept(part, texts[index], settings))
+        found = self._patterns(normals, settings)
+        state, floor = self._why_not(found, settings, all_spans=all_spans), Level.PUBLIC
+        if state == "ran" and not self._read_into(found, normals, settings):
+            state, floor = "over_budget", settings.floor_over_budget
+        kept = tuple(finding for text, part in zip(texts, found, strict=True) for finding in _kept(part, text, settings))
         subject = tuple(finding for part in found for finding in part if finding.type == SUBJECT_TYPE)
-        return Assessment(settings.table.level_of((*kept, *subject), floor), kept, model=model, subject=subject)
+        return Assessment(settings.table.level_of((*kept, *subject), floor), kept, model=state, subject=subject)
+
+    def _patterns(self, normals: Sequence[Normal], settings: Profile) -> list[list[Finding]]:
+        """What the patterns find, a list for each text."""
+        scanner = self._scanner(settings)
+        found = [list(_of_text(scanner, normal, index)) for index, normal in enumerate(normals)]
+        if len(normals) > 1:
+            for finding in _across(scanner, normals):
+                found[finding.text].append(finding)
+        return found
+
+    def _why_not(self, found: Sequence[Sequence[Finding]], settings: Profile, *, all_spans: bool) -> str:
+        """`ran` where the model is to look, else why it need not or cannot."""
+        if self._model is None or not settings.use_model:
+            return "absent"
+        if not all_spans and settings.table.level_of(finding for part in found for finding in part) >= settings.highest:
+            return "not_needed"
+        return "ran"
+
+    def _read_into(self, found: list[list[Finding]], normals: Sequence[Normal], settings: Profile) -> bool:
+        """Adds what the model reads; whether it had time for all of it."""
+        deadline = time.perf_counter() + settings.budget_ms / 1000
+        complete = True
+        for index, normal in enumerate(normals):
+            reading = self._reading(normal.text, settings, deadline)
+            found[index].extend(_read(reading, normal, index, found[index]))
+            complete = complete and reading.complete
+        return complete
 
     def _reading(self, text: str, settings: Profile, deadline: float) -> Reading:
         """What the model reads in a text; remembered by digest, for this tenant alone: a chat brings all its turns each time."""
         assert self._model is not None  # noqa: S101 - asked for only then
         if settings is profile.DEFAULT:
             return self._model.read(text, deadline)
-        remembered = self._readings.setdefault(id(settings), {})
-        digest = hash_of(text)
-        known = remembered.get(digest)
+        key = (id(settings), hash_of(text))
+        known = self._readings.get(key)
         if known is not None:
             return known
         reading = self._model.read(text, deadline)
         if reading.complete:
-            if len(remembered) >= MAX_READINGS:
-                remembered.clear()
-            remembered[digest] = reading
+            if len(self._readings) >= MAX_READINGS:
+                self._readings.clear()
+            self._readings[key] = reading
         return reading
 
     def _scanner(self, settings: Profile) -> Scanner:
@@ -113,7 +129,7 @@ class Classifier:
         if known is not None and known[0] is settings:
             return known[1]
         scanner = self._compiled(settings.regions, settings.rules, settings.disabled)
-        if len(self._by_profile) >= MAX_SCANNERS:
+        if len(self._by_profile) >= MAX_PROFILES:  # a number may be given again to another profile: what is kept by it goes, too
             self._by_profile.clear()
             self._readings.clear()
         self._by_profile[id(settings)] = (settings, scanner)
@@ -163,9 +179,9 @@ _TOO_COMMON = frozenset({"quasi_identifier", "code", "network"})
 """Categories that decoded noise may look like by chance and that hide nothing."""
 
 
-def _across(scanner: Scanner, texts: Sequence[str], normals: Sequence[Normal]) -> Iterator[Finding]:
+def _across(scanner: Scanner, normals: Sequence[Normal]) -> Iterator[Finding]:
     """What stands half in one message and half in another: a finding in each of them."""
-    joined = hidden.split(texts)
+    joined = hidden.split([normal.text for normal in normals])
     if joined is None:
         return
     for span in _telling(scanner, Normal(joined.text)):

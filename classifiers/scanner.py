@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from classifiers import calibration
 from classifiers.context import Context, Lexicon
-from classifiers.matching import Engine, Matcher
+from classifiers.matching import Check, Engine, Matcher
 from classifiers.normalise import Normal
 from classifiers.recognizers.rule import TAKEN, Rule
 
@@ -88,7 +88,7 @@ def _without(data: bytes, taken: Sequence[tuple[int, int]]) -> bytes:
     return b"".join(pieces)
 
 
-def _in_context(rule: Rule, context: Context, number: int):  # type: ignore[no-untyped-def]
+def _in_context(rule: Rule, context: Context, number: int) -> Check:
     words = rule.needs
     assert words is not None  # noqa: S101 - the number says so
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import string
+from collections.abc import Callable
 
 from classifiers.checksums import finance, identity
 
@@ -102,10 +103,10 @@ def of(kind: str, value: str) -> str:
     return made
 
 
-def _passes(valid, made: str) -> bool:  # type: ignore[no-untyped-def]
+def _passes(valid: Callable[[str], bool], made: str) -> bool:
     bare = "".join(c for c in made.upper() if c.isalnum())
     try:
-        return bool(valid(bare))
+        return valid(bare)
     except (ValueError, IndexError, KeyError):
         return False
 

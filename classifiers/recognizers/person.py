@@ -6,6 +6,7 @@ import re
 
 from classifiers.checksums import common, identity
 from classifiers.context import Words
+from classifiers.matching import Check
 from classifiers.recognizers.rule import WORD, Rule, alone, of_digits, of_letters
 
 _MONTHS = (
@@ -31,7 +32,7 @@ def _date(text: bytes, start: int, end: int) -> int | None:
     return end if common.is_date(year, rest[0], rest[1]) or common.is_date(year, rest[1], rest[0]) else None
 
 
-def _age(low: int, high: int):  # type: ignore[no-untyped-def]
+def _age(low: int, high: int) -> Check:
     def check(text: bytes, start: int, end: int) -> int | None:
         found = re.search(rb"\d{1,3}", text[start:end])
         return end if found and low <= int(found[0]) <= high else None

@@ -44,8 +44,8 @@ from sync.wire.session import HubSessions
 
 log = logs.get("pipeline")
 TASKS = ("generate", "embed", "classify")
-REMEMBERED_CHARACTERS = 4_000
-"""Texts up to this long are classified on the event loop where the model has read them before: the patterns take 0.1 ms."""
+QUICK_CHARACTERS = 4_000
+"""Texts up to this long are classified on the event loop where the model need not read them: the patterns take 0.1 ms."""
 INLINE_CHARACTERS = 200
 """Texts up to this long are classified on the event loop; longer ones on a thread, as the model takes 10 ms for 2 KB."""
 
@@ -224,7 +224,7 @@ class Pipeline:
         settings = profiles.of(self._snapshot(), tenant)
         wanted = all_spans or profiles.needs_all_spans(tenant)
         size = sum(map(len, ask.texts))
-        if size <= INLINE_CHARACTERS or (size <= REMEMBERED_CHARACTERS and self._classifier.remembers(ask.texts, settings)):
+        if size <= INLINE_CHARACTERS or (size <= QUICK_CHARACTERS and self._classifier.is_quick(ask.texts, settings)):
             assessment = self._classifier.assess(ask.texts, settings, all_spans=wanted)
         else:
             assessment = await asyncio.to_thread(self._classifier.assess, ask.texts, settings, all_spans=wanted)

@@ -365,7 +365,7 @@ def test_what_was_read_for_one_tenant_is_not_remembered_for_another() -> None:
     assert classifier.assess(["hello Anna Meyer"], Profile(budget_ms=-1.0)).model == "over_budget"
     assert classifier.assess(["hello Anna Meyer"], other).model == "over_budget"
     assert classifier.assess(["hello Anna Meyer"], one) == classifier.assess(["hello Anna Meyer"], one)
-    assert classifier._readings[id(one)].keys() and not classifier._readings[id(other)]
+    assert {owner for owner, _ in classifier._readings} == {id(one)}
 
 
 def test_readings_are_remembered_in_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,4 +373,14 @@ def test_readings_are_remembered_in_a_bounded_number(monkeypatch: pytest.MonkeyP
     classifier, settings = load(), Profile()
     for n in range(10):
         classifier.assess([f"text number {n}"], settings)
-    assert len(classifier._readings[id(settings)]) <= 3
+    assert len(classifier._readings) <= 3
+
+
+def test_a_text_is_quick_where_the_model_need_not_read_it() -> None:
+    classifier, settings = load(), Profile()
+    assert not classifier.is_quick(["hello there Anna"], settings)
+    classifier.assess(["hello there Anna"], settings)
+    assert classifier.is_quick(["hello there Anna"], settings)
+    assert not classifier.is_quick(["hello there Anna"], Profile())
+    assert classifier.is_quick(["anything"], Profile(use_model=False))
+    assert CLASSIFIER.is_quick(["anything"], settings)
