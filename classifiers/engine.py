@@ -55,7 +55,7 @@ class Classifier:
         return self._model is not None
 
     def is_quick(self, texts: Sequence[str], settings: Profile) -> bool:
-        """Whether `assess` takes no longer than the patterns: the model is off, or has read all these texts for this tenant before."""
+        """Whether `assess` takes no longer than the patterns: the model is off, or has read all of them for this tenant."""
         if self._model is None or not settings.use_model:
             return True
         return bool(self._readings) and all((id(settings), hash_of(normalise(text).text)) in self._readings for text in texts)

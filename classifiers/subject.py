@@ -41,7 +41,7 @@ def findings_of(reading: Reading, text: str, index: int, patterns: Sequence[Find
         f.category in ("pii", "phi", "government_id", "financial") for f in patterns
     )
     for span in reading.spans:
-        if _counts(span, text):
+        if _counts(span, text) and not _known(span, patterns):
             category = CATEGORIES[span.type]
             if marked_public and span.type == "PERSON":
                 category = "quasi_identifier"
@@ -52,6 +52,13 @@ def findings_of(reading: Reading, text: str, index: int, patterns: Sequence[Find
         if chance >= least:
             yield Finding(0, len(text), SUBJECT_TYPE, category, round(chance, 3), "model.subject", index)
             return
+
+
+def _known(span: Tagged, patterns: Sequence[Finding]) -> bool:
+    """Whether a pattern has found the same illness there: it knows that it is somebody's."""
+    return span.type == "MEDICAL_CONDITION" and any(
+        p.type == span.type and p.start < span.end and span.start < p.end for p in patterns
+    )
 
 
 def _counts(span: Tagged, text: str) -> bool:

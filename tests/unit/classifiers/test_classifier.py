@@ -384,3 +384,24 @@ def test_a_text_is_quick_where_the_model_need_not_read_it() -> None:
     assert not classifier.is_quick(["hello there Anna"], Profile())
     assert classifier.is_quick(["anything"], Profile(use_model=False))
     assert CLASSIFIER.is_quick(["anything"], settings)
+
+
+CASES = ["I was diagnosed with OCD last year", "patient with COPD on oxygen", "my mother has breast cancer"]
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_an_illness_of_somebody_is_confidential_also_where_the_model_sees_it(text: str) -> None:
+    assert WITH_MODEL.assess([text]).level >= Level.CONFIDENTIAL
+
+
+GENERAL = [
+    "What are the symptoms of diabetes?",
+    "How is hypertension diagnosed?",
+    "What is the usual dose of metformin?",
+    "The history of asthma treatment",
+]
+
+
+@pytest.mark.parametrize("text", GENERAL)
+def test_a_question_about_an_illness_in_general_is_public(text: str) -> None:
+    assert WITH_MODEL.assess([text]).level is Level.PUBLIC
