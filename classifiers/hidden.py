@@ -1,7 +1,9 @@
 """What is written so that a pattern does not see it: encoded, spaced out, or split over the messages of one request.
 
-Each gives further texts to scan, and knows the way back to the original. Depth, size and count are bounded; what is beyond them is
-not looked into, as a text that long is no prompt of a person's.
+Each gives further texts to scan, and knows the way back to the original. Depth, size and count are bounded.
+
+Invariants, each with a test of its words:
+- a text that hides more than will be looked into is refused, and so counts as restricted: padding hides nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from classifiers.matching import BudgetExceeded
 from classifiers.normalise import Normal, normalise
 
 MAX_DEPTH = 3
@@ -59,7 +62,7 @@ def encoded(text: str, depth: int = 0, *, in_pairs: bool = True) -> Iterator[Hid
     for count, (start, end, inner) in enumerate(_decoded(text, in_pairs=in_pairs)):
         left -= len(inner)
         if left < 0 or count >= MAX_TOKENS:
-            return
+            raise BudgetExceeded("The text hides more than will be looked into.")
         normal = normalise(inner)
         yield Hidden(normal, start, end)
         if depth + 1 < MAX_DEPTH:
@@ -69,8 +72,10 @@ def encoded(text: str, depth: int = 0, *, in_pairs: bool = True) -> Iterator[Hid
 
 def _decoded(text: str, *, in_pairs: bool) -> Iterator[tuple[int, int, str]]:
     for match in _TOKEN.finditer(text):
-        token = match[0]
-        inner = _hex(token) or _base64(token) or _base32(token) if len(token) <= MAX_TOKEN else None
+        token = match[0][:MAX_TOKEN]
+        inner = _hex(token) or _base64(token) or _base32(token)
+        if inner is not None and len(match[0]) > MAX_TOKEN:
+            raise BudgetExceeded("An encoded text is longer than will be looked into.")
         if inner is not None:
             yield match.start(), match.end(), inner
     for match in _HEX_PAIRS.finditer(text) if in_pairs else ():
@@ -110,7 +115,7 @@ def spaced(text: str) -> Iterator[tuple[Normal, int]]:
     """Runs of single characters with spaces between, without them: (normal form of the run, where it stands)."""
     for count, match in enumerate(_SPACED.finditer(text)):
         if count >= MAX_TOKENS:
-            return
+            raise BudgetExceeded("The text has more spaced-out words than will be looked into.")
         run = match[0]
         yield Normal(run).then([(at, at + 1, "") for at, c in enumerate(run) if c in " _*|~" and at % 2]), match.start()
 
@@ -149,8 +154,9 @@ def split(texts: Sequence[str]) -> Joined | None:
             pieces.append((index, lead, text[lead : lead + TAIL]))
             went_on, is_open = True, False
         if _DIGITS_END.search(end[-TAIL:]):
-            first = max(0, len(end) - TAIL)
-            if not any(p[0] == index for p in pieces):
+            taken = pieces[-1][1] + len(pieces[-1][2]) if pieces and pieces[-1][0] == index else 0
+            first = max(taken, len(end) - TAIL)
+            if first < len(end):
                 pieces.append((index, first, end[first:]))
             is_open = True
     if not went_on:

@@ -246,6 +246,8 @@ class Pipeline:
         if decision.redact and (assessment.failed or assessment.model == "over_budget"):
             # What was not read to its end cannot be redacted: those zones are closed to it.
             plan = [choice for choice in plan if choice.zone not in decision.redact]
+            why = f"the text was not read to its end, so nothing can be taken out of it for {', '.join(decision.redact)}"
+            decision = replace(decision, reasons=(*decision.reasons, decide.Reason("tenant.redaction", why)))
         self.meters.took("decide", began)
         self.meters.levels[decision.level].inc()
         self.meters.models[assessment.model].inc()

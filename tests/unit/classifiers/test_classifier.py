@@ -405,3 +405,30 @@ GENERAL = [
 @pytest.mark.parametrize("text", GENERAL)
 def test_a_question_about_an_illness_in_general_is_public(text: str) -> None:
     assert WITH_MODEL.assess([text]).level is Level.PUBLIC
+
+
+PADDED = {
+    "many encoded tokens": " ".join(nested(f"harmless words {n}", 1) for n in range(hidden.MAX_TOKENS + 50)),
+    "one long encoded token": nested("harmless words and more of them. " * 3_000, 1),
+    "many spaced words": ". ".join("h a r m l e s s w o r d" for _ in range(hidden.MAX_TOKENS + 50)),
+}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_a_text_that_hides_more_than_will_be_looked_into_is_restricted(name: str) -> None:
+    assert CLASSIFIER.assess([PADDED[name]]).level is Level.RESTRICTED
+
+
+def test_a_message_that_ends_one_number_and_begins_another_is_read_at_both_ends() -> None:
+    texts = [
+        "card 4111 1111",
+        "1111 1111 was the first. " + "And now some words about the weather. " * 6 + "The other card is 5555 5555",
+        "5555 4444 thanks",
+    ]
+    found = [f for f in CLASSIFIER.assess(texts).findings if f.type == "CREDIT_CARD"]
+    assert {(f.text, texts[f.text][f.start : f.end]) for f in found} == {
+        (0, "4111 1111"),
+        (1, "1111 1111"),
+        (1, "5555 5555"),
+        (2, "5555 4444"),
+    }
