@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from classifiers.ner import features, tags
-from classifiers.onnx.session import Array, Session
+from classifiers.onnx.session import Array, Session, Setup
 
 MODEL = Path(__file__).with_name("tagger.onnx")
 WINDOW = 256
@@ -50,7 +50,7 @@ class Tagger:
     """The loaded model: one thread a run, so that several requests run side by side."""
 
     def __init__(self, path: Path = MODEL) -> None:
-        self._session = Session(path, threads=1)
+        self._session = Session(path, Setup())
 
     def read(self, text: str, deadline: float | None = None) -> Reading:
         """Tags and subject of a text. `deadline`: a time.perf_counter() in seconds that no window begins after."""

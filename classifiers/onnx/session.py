@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,28 @@ import onnxruntime as ort
 from sync.kit import errors
 
 Array = npt.NDArray[Any]
-PROVIDERS = ("CPUExecutionProvider",)
+CPU = "CPUExecutionProvider"
+VERSION: str = ort.__version__
 FATAL_ONLY = 4
+_DTYPES = {
+    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(int64)": "int64",
+    "tensor(int32)": "int32", "tensor(int16)": "int16", "tensor(int8)": "int8", "tensor(uint64)": "uint64", "tensor(uint32)": "uint32",
+    "tensor(uint16)": "uint16", "tensor(uint8)": "uint8", "tensor(bool)": "bool", "tensor(string)": "object",
+}  # fmt: skip
+Dims = tuple[int | str | None, ...]
+"""A shape: a number, or the name of a size that is open, or None."""
 
 
 class BadModel(errors.Misconfigured):
     """The file is no ONNX model that can be run here."""
 
     code = "bad_model"
+
+
+class NoProvider(errors.Misconfigured):
+    """None of the wanted execution providers is there."""
+
+    code = "execution_provider_unavailable"
 
 
 class Cancelled(errors.Retryable):
@@ -46,32 +61,58 @@ class Stop:
         self.asked = True
         self._options.terminate = True
 
+    def shrink_after(self) -> None:
+        """Gives back what runs with this switch make the arena take: after a large one it would stay for ever."""
+        self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
     @property
     def options(self) -> Any:
         return self._options
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How a session runs.
+
+    `spinning`: threads that wait burn a core for a lower latency: only where no other session shares the cores. `providers`: execution
+    providers in the order of preference; `may_fall_back`: whether the CPU will do where none of them is there.
+    `optimised`: where to keep the optimised graph of a model that takes long to load; it fits this machine and this onnxruntime alone.
+    """
+
+    threads: int = 1
+    spinning: bool = False
+    providers: tuple[str, ...] = (CPU,)
+    may_fall_back: bool = False
+    optimised: Path | None = None
+
+
+def available_providers() -> tuple[str, ...]:
+    """The execution providers that this installation has. The one that would send work to a cloud is not counted."""
+    return tuple(name for name in ort.get_available_providers() if name != "AzureExecutionProvider")
+
+
 class Session:
     """One loaded model. `run` may be called from several threads."""
 
-    def __init__(self, path: Path, *, threads: int, spinning: bool = False) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = FATAL_ONLY
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=list(PROVIDERS))
-        except Exception as error:
-            raise BadModel(f"The model file {path} cannot be loaded: it is damaged, or not an ONNX model.") from error
-        self.inputs = tuple(node.name for node in self._session.get_inputs())
-        self.outputs = tuple(node.name for node in self._session.get_outputs())
+    def __init__(self, path: Path, setup: Setup) -> None:
+        self._session = _open(path, setup)
+        self._inputs = {node.name: (_dims(node.shape), _DTYPES.get(node.type, node.type)) for node in self._session.get_inputs()}
+        self._outputs = {node.name: (_dims(node.shape), _DTYPES.get(node.type, node.type)) for node in self._session.get_outputs()}
+        self.inputs = tuple(self._inputs)
+        self.outputs = tuple(self._outputs)
         self.providers = tuple(self._session.get_providers())
 
-    def run(self, feeds: Mapping[str, Array], stop: Stop | None = None) -> list[Array]:
-        """All outputs, in the model's order. Raises Cancelled or BadModel."""
+    def input_type(self, name: str) -> tuple[Dims, str]:
+        """The shape and the numpy dtype of an input."""
+        return self._inputs[name]
+
+    def output_type(self, name: str) -> tuple[Dims, str]:
+        return self._outputs[name]
+
+    def run(self, feeds: Mapping[str, Array], stop: Stop | None = None, outputs: Sequence[str] | None = None) -> list[Array]:
+        """These outputs, or all in the model's order. Raises Cancelled or BadModel."""
         try:
-            found: list[Array] = self._session.run(None, dict(feeds), stop.options if stop else None)
+            found: list[Array] = self._session.run(outputs, dict(feeds), stop.options if stop else None)
         except Exception as error:
             raise _failed(stop) from error
         return found
@@ -106,6 +147,56 @@ class Binding:
             raise _failed(stop) from error
         found: Array = binding.get_outputs()[-1].numpy()  # outputs come in the order of binding, and this one was last
         return found
+
+
+def _open(path: Path, setup: Setup) -> Any:
+    """onnxruntime's session, over the optimised graph where that is kept already. Raises BadModel or NoProvider."""
+    providers, kept = list(_chosen(setup)), setup.optimised
+    if kept is not None and kept.is_file():
+        options = _options(setup)
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            return ort.InferenceSession(str(kept), options, providers=providers)
+        except Exception:
+            kept.unlink(missing_ok=True)  # it is a convenience: made anew
+    options = _options(setup)
+    beside = kept.with_suffix(".new.onnx") if kept else None
+    if beside is not None:
+        options.optimized_model_filepath = str(beside)
+    try:
+        session = ort.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:
+        raise BadModel(f"The model file {path} cannot be loaded: it is damaged, or not an ONNX model.") from error
+    if beside is not None and kept is not None and beside.is_file():
+        beside.replace(kept)
+    return session
+
+
+def _chosen(setup: Setup) -> tuple[str, ...]:
+    """The wanted providers that are there. Raises NoProvider."""
+    there = available_providers()
+    chosen = tuple(name for name in setup.providers if name in there)
+    if not chosen and setup.may_fall_back:
+        return (CPU,)
+    if not chosen or (chosen[0] != setup.providers[0] and not setup.may_fall_back):
+        raise NoProvider(
+            f"The execution provider {setup.providers[0]} is not there: this onnxruntime has {', '.join(there)}. Install the onnxruntime "
+            "package that has it, name another one, or allow to fall back."
+        )
+    return chosen
+
+
+def _options(setup: Setup) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = setup.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = FATAL_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if setup.spinning else "0")
+    return options
+
+
+def _dims(shape: Sequence[Any]) -> Dims:
+    return tuple(size if isinstance(size, (int, str)) else None for size in shape)
 
 
 def _failed(stop: Stop | None) -> errors.RingfenceError:

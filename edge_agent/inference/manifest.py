@@ -14,6 +14,8 @@ from sync.kit import errors, files
 NAME = "manifest.json"
 MAX_MANIFEST = 256 * 1024
 FileName = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Sha256 = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Task = Literal["generate", "embed", "classify", "rerank", "tensors"]
 
 
 class BadFolder(errors.Misconfigured):
@@ -32,6 +34,20 @@ class Noop(pydantic.BaseModel):
     echo: bool = False
 
 
+class Upstream(pydantic.BaseModel):
+    """An OpenAI-compatible server that does the work. Its key is in a file or an environment variable of the agent, never here."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    url: str = pydantic.Field("", pattern=r"^(https?://[^\s/@]+(/[^\s?#]*)?)?$", max_length=500)
+    """Up to and including /v1."""
+    model: str = pydantic.Field("", max_length=200)
+    """What the server calls the model; empty: the same."""
+    api_key_env: str = pydantic.Field("", pattern=r"^([A-Z_][A-Z0-9_]{0,99})?$")
+    timeout_s: float = pydantic.Field(120, gt=0, le=3600)
+    """Seconds without a byte."""
+
+
 class Manifest(pydantic.BaseModel):
     """manifest.json. Every file that is used is named here with its SHA-256."""
 
@@ -39,17 +55,38 @@ class Manifest(pydantic.BaseModel):
 
     name: FileName
     version: FileName
-    task: Literal["generate", "embed", "classify"]
-    backend: Literal["onnx", "noop"] = "onnx"
+    task: Task
+    backend: Literal["onnx", "noop", "upstream"] = "onnx"
     noop: Noop = Noop()
-    files: dict[FileName, str]
+    upstream: Upstream = Upstream()
+    files: dict[FileName, Sha256]
     licence: str = ""
     about: str = ""
+    source: str = ""
+    """Where it came from: hf:… with its revision, or the file that was added."""
+
     max_tokens: int = pydantic.Field(512, ge=1, le=10_000_000)
+    """The most tokens of a text, for encoders: what is over is cut, and said to be."""
     pooling: Literal["mean", "cls", "last"] = "mean"
+    normalise: bool = True
+    """Whether vectors are of length 1."""
     labels: list[str] = []
+    scores: Literal["softmax", "sigmoid"] = "softmax"
+    """How logits become chances: softmax where one label holds, sigmoid where several may."""
     temperature: float | None = pydantic.Field(None, ge=0, le=2)
     """What a request that names no temperature gets."""
+
+    rows: int = pydantic.Field(16, ge=1, le=256)
+    """Answers that are made at a time."""
+    queue: int = pydantic.Field(256, ge=0, le=100_000)
+    """Requests that may wait."""
+    queue_s: float = pydantic.Field(60, gt=0, le=3600)
+    """Seconds that one may wait."""
+    threads: int | None = pydantic.Field(None, ge=1, le=1024)
+    spinning: bool | None = None
+    """Whether waiting threads burn a core; unset: only where this is the one model of the agent."""
+    providers: list[str] = []
+    """onnxruntime's execution providers in the order of preference; empty: as the agent's settings say."""
 
     @property
     def digest(self) -> str:

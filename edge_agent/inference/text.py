@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
 
 from edge_agent.inference.manifest import BadFolder
-
-_UNFINISHED = "\ufffd"
 
 
 class Tokens:
@@ -31,29 +30,34 @@ class Tokens:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+        """For each pair of texts its ids, and 0 or 1 for the text that each is of."""
+        return [(encoding.ids, encoding.type_ids) for encoding in self._tokenizer.encode_batch(list(pairs))]
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids, and where in the text each one stands: (0, 0) for those that are not of the text."""
+        encoding = self._tokenizer.encode(text)
+        return encoding.ids, encoding.offsets
+
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
+    def text_of(self, token: int) -> str:
+        """One token by itself; special ones too. Half a character is the replacement character."""
+        text: str = self._tokenizer.decode([token], skip_special_tokens=False)
+        return text
 
-class Detokenizer:
-    """Tokens to text as they come: never half a character. Decodes only what may still change."""
+    @property
+    def size(self) -> int:
+        """Tokens of the vocabulary, special ones too."""
+        size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        return size
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
-        self._ids: list[int] = []
-        self._done = 0
-        self._read = 0
-
-    def add(self, token: int) -> str:
-        """What the token adds to the text, or nothing while a character is incomplete."""
-        self._ids.append(token)
-        before = self._tokens.decode(self._ids[self._done : self._read])
-        after = self._tokens.decode(self._ids[self._done :])
-        if len(after) <= len(before) or after.endswith(_UNFINISHED):
-            return ""
-        self._done, self._read = self._read, len(self._ids)
-        return after[len(before) :]
+    def stream(self) -> Callable[[int], str]:
+        """Tokens to text as they come: gives what each one adds, or nothing while a character is incomplete."""
+        decode = DecodeStream(skip_special_tokens=True)
+        return lambda token: decode.step(self._tokenizer, token) or ""
 
 
 class StopStrings:

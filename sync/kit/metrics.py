@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.0005, 0.002, 0.01, 0.05, 0.2, 1, 5, 20, 60)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Registry:
@@ -24,6 +25,9 @@ class Registry:
 
     def seconds(self, name: str, what: str, labels: Sequence[str] = ()) -> Histogram:
         return Histogram(name, what, labels, registry=self._registry, buckets=SECONDS)
+
+    def sizes(self, name: str, what: str, labels: Sequence[str] = ()) -> Histogram:
+        return Histogram(name, what, labels, registry=self._registry, buckets=SIZES)
 
     def exposition(self) -> bytes:
         """Everything, as Prometheus' text format 0.0.4."""

@@ -56,7 +56,7 @@ def test_onnxruntime_sends_and_keeps_no_telemetry(tmp_path: Path) -> None:
     code = "from classifiers.onnx import session; import sys; session.Session.__init__; import onnxruntime as o; o.get_available_providers()"
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
     model = ROOT / "packaging/models/repository/guide/1/model.onnx"
-    code += f"\nsession.Session(__import__('pathlib').Path({str(model)!r}), threads=1)"
+    code += f"\nsession.Session(__import__('pathlib').Path({str(model)!r}), session.Setup())"
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.rglob("*")), "onnxruntime has written something"

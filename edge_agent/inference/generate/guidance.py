@@ -1,0 +1,85 @@
+"""Output held to a JSON schema: which tokens may come next. The door to llguidance."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import llguidance
+import llguidance.numpy
+import numpy as np
+
+from classifiers.onnx.session import Array
+from edge_agent.inference.port import BadPayload
+
+MAX_SCHEMA = 64 * 1024
+_COMPACT = {"whitespace_flexible": False}
+"""No free white space: a small model would fill its answer with it."""
+
+
+class Guide:
+    """Holds one answer to its grammar."""
+
+    def __init__(self, matcher: llguidance.LLMatcher, vocabulary: int) -> None:
+        self._matcher = matcher
+        self._bits = llguidance.numpy.allocate_token_bitmask(1, vocabulary)
+        self._vocabulary = vocabulary
+
+    def mask(self, logits: Array) -> None:
+        """Takes every token that may not come next out of the logits [vocabulary], in place. Raises BadPayload where none may."""
+        llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits)
+        allowed = np.unpackbits(self._bits.view(np.uint8)[0], bitorder="little")[: self._vocabulary].astype(bool)
+        if not allowed.any() or self._matcher.is_error():
+            raise BadPayload("response_format: the model can say nothing that the schema allows.", code="schema_unsatisfiable")
+        logits[: self._vocabulary][~allowed] = -np.inf
+        logits[self._vocabulary :] = -np.inf
+
+    def take(self, token: int) -> bool:
+        """Notes the token that came; whether the answer is whole now, and nothing may follow."""
+        self._matcher.consume_token(token)
+        return bool(self._matcher.is_stopped())
+
+
+class Grammars:
+    """Grammars for one model's tokens. Its tables are made on first use: a vocabulary of 150,000 takes a second."""
+
+    def __init__(self, tokenizer: Path, vocabulary: int, ends: frozenset[int]) -> None:
+        self._path = tokenizer
+        self._vocabulary = vocabulary
+        self._ends = sorted(ends)
+        self._lock = threading.Lock()
+        self._tokenizer: llguidance.LLTokenizer | None = None
+
+    def of_format(self, wanted: object) -> Guide | None:
+        """The guide for a `response_format`, None where it asks for plain text. Raises BadPayload. Blocks: not for the event loop."""
+        match wanted:
+            case None | {"type": "text"}:
+                return None
+            case {"type": "json_object"}:
+                return self._of_schema({"type": "object"})
+            case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+                return self._of_schema(schema)
+        raise BadPayload("response_format: give {'type': 'text'}, 'json_object', or 'json_schema' with json_schema.schema.")
+
+    def _of_schema(self, schema: dict[str, object]) -> Guide:
+        told = json.dumps(schema)
+        if len(told) > MAX_SCHEMA:
+            raise BadPayload(f"response_format: the schema has {len(told)} characters; at most {MAX_SCHEMA} are taken.")
+        try:
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_COMPACT)
+            matcher = llguidance.LLMatcher(self._tables(), grammar, log_level=0)
+            failed = matcher.get_error()
+        except (ValueError, RuntimeError) as error:
+            failed = str(error)
+        if failed:
+            # The sentence is about the caller's own schema, and helps to mend it.
+            raise BadPayload(f"response_format: the schema cannot be followed: {failed.splitlines()[0][:300]}", code="bad_schema")
+        return Guide(matcher, self._vocabulary)
+
+    def _tables(self) -> llguidance.LLTokenizer:
+        with self._lock:
+            if self._tokenizer is None:
+                ends = self._ends or None
+                self._tokenizer = llguidance.LLTokenizer(str(self._path), n_vocab=self._vocabulary, eos_token=ends)
+            return self._tokenizer
