@@ -11,7 +11,9 @@ import secrets
 from edge_agent import identity
 from edge_agent.cache.answers import AnswerCache
 from edge_agent.guard import Guard
-from edge_agent.inference.repository import Repository
+from edge_agent.inference.meters import InferenceMeters
+from edge_agent.inference.repository.folder import ModelsFolder
+from edge_agent.inference.repository.lifecycle import Limits, Repository
 from edge_agent.intake import Intake
 from edge_agent.link import Link
 from edge_agent.outbox import Outbox
@@ -23,6 +25,7 @@ from sync.bus.port import Incoming
 from sync.kit import clock as clocks
 from sync.kit import files, logs
 from sync.kit.ids import SiteId
+from sync.kit.metrics import Registry
 from sync.kit.tasks import TaskGroup
 from sync.wire import subjects
 from sync.wire.messages import Beat
@@ -48,7 +51,11 @@ class Agent:
         login = Login(settings.broker_url or admission.broker_url, self.me.id, admission.broker_password)
         self.bus = NatsBus(login, self.me.id)
         self.guard = Guard(settings.state, self.me.id, self.me.hub_key, keys.at_rest, self.clock)
-        self.repository = Repository(settings.models, threads=settings.threads)
+        self.registry = Registry()
+        self.repository = Repository(
+            ModelsFolder(settings.models), hub=self.me.hub_key, resources=settings.resources,
+            limits=Limits(settings.models_mib), meters=InferenceMeters(self.registry),
+        )  # fmt: skip
         self.cache = AnswerCache(settings.state / "cache.db", keys.at_rest, self.clock, max_bytes=settings.cache_mib << 20)
         self.journal = Journal(settings.journal, self.me.id, keys.signer, self.clock)
         self.runner = Runner(guard=self.guard, repository=self.repository, cache=self.cache, journal=self.journal, clock=self.clock)
@@ -73,11 +80,13 @@ class Agent:
             await self.bus.subscribe(subjects.receipt(self.me.id), on_receipt)
             await self.intake.listen()
 
-        await self.repository.load_all()
+        files.make_private_folder(self.settings.state / "optimised")
+        await self.repository.preload()
         self.tasks.spawn("link", self.link.connect(listen))
         self.tasks.keep("beats", self.link.send_beats)
         self.tasks.keep("bundle", self.link.watch_bundle)
         self.tasks.keep("outbox", outbox.pump)
+        self.tasks.keep("models", self.repository.watch)
         self.tasks.keep("status", self._write_status)
         log.info("agent_ready", agent=self.me.id, models=self.repository.names, bundle=self.guard.current.serial)
 
@@ -87,7 +96,7 @@ class Agent:
         await self.runner.stop(STOP_S)
         await self.tasks.stop(STOP_S)
         await self.bus.close()
-        self.repository.close()
+        await self.repository.close()
         self.journal.close()
         self.cache.close()
 
@@ -119,6 +128,7 @@ class Agent:
         status = {
             "agent": beat.agent, "pid": os.getpid(), "at": self.clock.wall(), "linked": self.bus.connected,
             "hub_heard": self.guard.contact, "bundle_serial": beat.bundle_serial, "models": beat.models,
+            "repository": self.repository.status(), "mistakes": self.repository.mistakes,
             "running": beat.running, "journal_records": beat.journal_next,
             "journal_waiting": beat.journal_next - beat.journal_receipted,
         }  # fmt: skip

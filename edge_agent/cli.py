@@ -13,9 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_agent import agent as agents
-from edge_agent import identity, settings
-from edge_agent.inference import manifest as manifests
-from edge_agent.inference import repository
+from edge_agent import identity, models_cli, settings
 from sync.audit import journal
 from sync.crypto import keyring
 from sync.kit import commands, errors, files, logs, process
@@ -24,9 +22,8 @@ from sync.wire import enrolment
 cli = typer.Typer(
     name="ringfence-agent", help="Runs the models of one site, and keeps its journal.", no_args_is_help=True, add_completion=False
 )
-models_cli = typer.Typer(help="The models in this agent's folder.", no_args_is_help=True)
 journal_cli = typer.Typer(help="This agent's audit journal.", no_args_is_help=True)
-cli.add_typer(models_cli, name="models")
+cli.add_typer(models_cli.cli, name="models")
 cli.add_typer(journal_cli, name="journal")
 out = Console()
 
@@ -101,48 +98,6 @@ def status(state: State = None, as_json: Annotated[bool, typer.Option("--json", 
             table.add_row(name.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value))
         out.print(table)
     raise typer.Exit(0 if told["runs"] else 1)
-
-
-@models_cli.command("add")
-def models_add(
-    folder: Annotated[
-        Path, typer.Argument(help="A folder of onnxruntime-genai's builder, or an encoder with model.onnx and tokenizer.json.")
-    ],
-    name: Annotated[str, typer.Option(help="The name of its folder: what 'folder' in a deployment says.")],
-    task: Annotated[str, typer.Option(help="generate, embed or classify.")] = "generate",
-    version: Annotated[str, typer.Option(help="Its version; the highest one is used.")] = "1",
-    models: Models = None,
-    max_tokens: Annotated[int, typer.Option(help="The most tokens of a text, for encoders.")] = 512,
-    pooling: Annotated[str, typer.Option(help="mean, cls or last, for embeddings.")] = "mean",
-    label: Annotated[list[str] | None, typer.Option(help="A label, for classify; repeat in the order of the outputs.")] = None,
-    licence: Annotated[str, typer.Option(help="Under which licence it is used.")] = "",
-    temperature: Annotated[float | None, typer.Option(help="What a request that names none gets.", show_default=False)] = None,
-    about: Annotated[str, typer.Option(help="A sentence about it.")] = "",
-) -> None:
-    """Copies a model in and writes its manifest, with a digest of each file."""
-    made = repository.add(
-        settings.read(models=models).models, folder, name=name, version=version, task=task, max_tokens=max_tokens, pooling=pooling,
-        labels=label or [], licence=licence, temperature=temperature, about=about,
-    )  # fmt: skip
-    out.print(f"The model '{made.name}', version {made.version}, is added: {len(made.files)} files.")
-
-
-@models_cli.command("list")
-def models_list(models: Models = None) -> None:
-    """The models in the folder, and what is wrong with those that cannot be used."""
-    chosen = repository.Repository(settings.read(models=models).models, threads=1)
-    mistakes = chosen.scan()
-    table = Table("name", "version", "task", "licence", "about")
-    for folder, found in chosen.found():
-        try:
-            manifests.check(folder, found)
-        except manifests.BadFolder as error:
-            mistakes.append(str(error))
-        table.add_row(found.name, found.version, found.task, found.licence, found.about)
-    out.print(table)
-    for mistake in mistakes:
-        out.print(f"[red]{mistake}[/]")
-    raise typer.Exit(1 if mistakes else 0)
 
 
 @journal_cli.command("verify")

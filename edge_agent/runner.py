@@ -10,15 +10,16 @@ Invariants, each with a test of its words:
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from edge_agent.cache.answers import Answer, AnswerCache
 from edge_agent.guard import Guard
-from edge_agent.inference.port import Result
-from edge_agent.inference.repository import Loaded, Repository
+from edge_agent.inference.port import Caller, Choice, Piece, Priority, Result
+from edge_agent.inference.repository.lifecycle import Loaded, Repository
 from sync.audit.journal import AuditUnavailable, Journal
 from sync.bundle.admit import TicketRefused
 from sync.kit import errors, logs
@@ -134,47 +135,50 @@ class Runner:
 
     async def _answer(self, run: Run, reply: Reply, served: Served) -> Answer:
         """From the cache or from the engine; a stream's pieces go out on the way."""
-        model = await self._repository.get(run.folder)
-        if model.manifest.task != run.task:
-            raise errors.Refused(f"The model folder '{run.folder}' is not for {run.task}.", code="model_task_mismatch")
-        key = self._cache.key(run, model.digest)
-        if key is not None and (known := await self._cache.find(key)) is not None:
-            served.cached = True
-            served.result = Result({}, known.prompt_tokens, known.completion_tokens, known.finish, known.text)
-            if run.stream:
-                await _send_pieces(run, reply, served, known.text)
-            return known
-        payload = codec.unpack(run.payload)
-        if not isinstance(payload, dict):
-            raise errors.Refused("The request's payload is not a map.", code="bad_payload")
-        result = await (self._streamed(model, payload, run, reply, served) if run.stream else model.engine.run(payload, None))
+        async with self._repository.lease(run.folder) as model:
+            if model.manifest.task != run.task:
+                raise errors.Refused(f"The model folder '{run.folder}' is not for {run.task}.", code="model_task_mismatch")
+            payload = codec.unpack(run.payload)
+            if not isinstance(payload, dict):
+                raise errors.Refused("The request's payload is not a map.", code="bad_payload")
+            key = self._cache.key(run, model.digest) if _may_be_kept(payload) else None
+            if key is not None and (known := await self._cache.find(key)) is not None:
+                served.cached = True
+                choice = Choice(known.text, known.finish)
+                served.result = Result({}, known.prompt_tokens, known.completion_tokens, (choice,))
+                if run.stream:
+                    await _send_pieces(run, reply, served, [Piece(known.text)])
+                return known
+            caller = Caller(run.ticket.tenant, Priority.BATCH if run.batch else Priority.INTERACTIVE)
+            result = await (
+                self._streamed(model, payload, caller, run, reply, served)
+                if run.stream
+                else model.engine.run(payload, None, caller)
+            )
         served.result = result
-        answer = _answer_of(result, streamed=run.stream)
         if key is not None:
             await self._cache.keep(key, _answer_of(result, streamed=False), run.cache_ttl_s)
-        return answer
+        return _answer_of(result, streamed=run.stream)
 
-    async def _streamed(self, model: Loaded, payload: dict[str, object], run: Run, reply: Reply, served: Served) -> Result:
+    async def _streamed(
+        self, model: Loaded, payload: dict[str, object], caller: Caller, run: Run, reply: Reply, served: Served
+    ) -> Result:
         """Runs the engine and sends its pieces as they come; those that wait for a slow line go out together."""
         loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
 
-        def emit(piece: str) -> None:
+        def emit(piece: Piece) -> None:
             loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
-        work = asyncio.create_task(model.engine.run(payload, emit))
+        work = asyncio.create_task(model.engine.run(payload, emit, caller))
         work.add_done_callback(lambda _: loop.call_soon_threadsafe(pieces.put_nowait, None))
         try:
             while (piece := await pieces.get()) is not None:
-                gathered = [piece]
-                ended = False
-                while not pieces.empty():
-                    following = pieces.get_nowait()
-                    if following is None:
-                        ended = True
-                        break
-                    gathered.append(following)
-                await _send_pieces(run, reply, served, "".join(gathered))
+                gathered: list[Piece | None] = [piece]
+                while not pieces.empty() and gathered[-1] is not None:
+                    gathered.append(pieces.get_nowait())
+                ended = gathered[-1] is None
+                await _send_pieces(run, reply, served, [piece for piece in gathered if piece is not None])
                 if ended:
                     break
             return await work
@@ -220,15 +224,35 @@ def _say_accepted(run: Run, reply: Reply) -> None:
     task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
 
 
-async def _send_pieces(run: Run, reply: Reply, served: Served, text: str) -> None:
-    for first in range(0, len(text), CHUNK_CHARACTERS):
-        await reply(Chunk(run.request, served.chunks, text[first : first + CHUNK_CHARACTERS]))
-        served.chunks += 1
+async def _send_pieces(run: Run, reply: Reply, served: Served, pieces: Sequence[Piece]) -> None:
+    """Sends pieces, those of one choice that follow each other as one."""
+    for choice, group in itertools.groupby(pieces, key=lambda piece: piece.choice):
+        told = list(group)
+        text = "".join(piece.text for piece in told)
+        scores = [score.told for piece in told for score in piece.scores]
+        extra = codec.pack(scores) if scores else b""
+        for first in range(0, max(1, len(text)), CHUNK_CHARACTERS):
+            await reply(Chunk(run.request, served.chunks, text[first : first + CHUNK_CHARACTERS], choice, extra))
+            served.chunks += 1
+            extra = b""
+
+
+def _may_be_kept(payload: dict[str, object]) -> bool:
+    """Whether one text is all of the answer: several, or scores of tokens, are made anew."""
+    return payload.get("n") in (None, 1) and not payload.get("logprobs")
 
 
 def _answer_of(result: Result, *, streamed: bool) -> Answer:
     """The answer for the hub. A streamed text has gone out in pieces already."""
     fields = dict(result.fields)
-    if result.text and not streamed:
-        fields["text"] = result.text
+    if result.choices:
+        fields["choices"] = [
+            {
+                "text": "" if streamed else choice.text, "finish": choice.finish,
+                "scores": [] if streamed else [score.told for score in choice.scores],
+            }
+            for choice in result.choices
+        ]  # fmt: skip
+    if result.reused_tokens:
+        fields["reused_tokens"] = result.reused_tokens
     return Answer(codec.pack(fields), result.text, result.prompt_tokens, result.completion_tokens, result.finish)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pydantic
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from classifiers.onnx.session import CPU
+from edge_agent.inference.opening import Resources
 from sync.kit import errors
 
 
@@ -25,6 +27,30 @@ class Settings(BaseSettings):
     threads: int = pydantic.Field(max(1, (os.cpu_count() or 2) // 2), ge=1, le=1024)
     """Threads that one model may use. Half the cores by default: the other half serves."""
 
+    kv_mib: int = pydantic.Field(512, ge=1, le=1_000_000)
+    """MiB of key-value cache that one text generator may use; a quarter of it for what earlier prompts left."""
+
+    models_mib: int = pydantic.Field(0, ge=0, le=10_000_000)
+    """MiB that all loaded models may take together: the least lately used goes first. 0 for no limit."""
+
+    worker_mib: int = pydantic.Field(4096, ge=256, le=10_000_000)
+    """MiB of address space for the process of a model that the hub has not signed."""
+
+    providers: tuple[str, ...] = (CPU,)
+    """onnxruntime's execution providers, in the order of preference, as a JSON list."""
+
+    provider_fallback: bool = False
+    """Whether the CPU will do where none of them is there."""
+
+    egress: tuple[str, ...] = ()
+    """Where upstream servers may be, as a JSON list of host:port, or host:port@network for addresses inside."""
+
+    http_host: str = "127.0.0.1"
+    """The address of the site's own API."""
+
+    http_port: int | None = pydantic.Field(None, ge=0, le=65535)
+    """Its port; 0 takes a free one. Without it there is no API at the site."""
+
     cache_mib: int = pydantic.Field(256, ge=0, le=1_000_000)
     """MiB of answers to keep. 0 keeps none."""
 
@@ -37,6 +63,14 @@ class Settings(BaseSettings):
     @property
     def journal(self) -> Path:
         return self.state / "journal.db"
+
+    @property
+    def resources(self) -> Resources:
+        """What one model may use."""
+        return Resources(
+            threads=self.threads, kv_mib=self.kv_mib, worker_mib=self.worker_mib, providers=self.providers,
+            may_fall_back=self.provider_fallback, egress=self.egress, optimised=self.state / "optimised",
+        )  # fmt: skip
 
 
 def read(**given: object) -> Settings:

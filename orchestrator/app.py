@@ -16,8 +16,8 @@ from orchestrator.dispatch.limits import Limits
 from orchestrator.dispatch.pipeline import Meters, Pipeline, Timing
 from orchestrator.fleet.presence import Presence
 from orchestrator.http.administration import Administration
+from orchestrator.http.errors import RESPONSES
 from orchestrator.http.inference import Inference
-from orchestrator.http.server import Server
 from orchestrator.jobs import Jobs
 from orchestrator.ledger.ingest import Ledger
 from orchestrator.publishing import Publisher
@@ -25,6 +25,7 @@ from orchestrator.settings import Settings
 from orchestrator.store.administration import SqlAgents, SqlConfiguration, SqlKeys
 from orchestrator.store.database import Database
 from orchestrator.store.ledger import SqlLedger
+from sync.api.server import Server
 from sync.audit import replication
 from sync.audit.journal import Journal
 from sync.bus.nats import Login, NatsBus
@@ -92,7 +93,7 @@ class Hub:
         administration = Administration(
             self.pipeline, self.presence, self.bus, self.journal, self.clock, self.registry, self.publisher.apply
         )
-        self.server = Server([*Inference(self.pipeline).routes(), *administration.routes()])
+        self.server = Server([*Inference(self.pipeline).routes(), *administration.routes()], RESPONSES)
         self._agents_up = self.registry.gauge("ringfence_agents_up", "Agents that are there now.")
         self._line_up = self.registry.gauge("ringfence_broker_connected", "Whether the line to the broker is up.")
         self._slow = self.registry.gauge("ringfence_bus_slow_consumers", "Times that this hub read too slowly.")

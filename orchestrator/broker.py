@@ -16,7 +16,7 @@ from pathlib import Path
 from orchestrator.fleet.admission import Admitted
 from sync.bus.nats import Login
 from sync.kit import errors, files, logs
-from sync.wire import subjects
+from sync.wire import packages, subjects
 
 log = logs.get("broker")
 HUB_USER = "hub"
@@ -59,12 +59,13 @@ def configuration(host: str, port: int, store: Path, password: str, agents: Sequ
 def _agent_user(admitted: Admitted) -> dict[str, object]:
     agent = admitted.agent
     bundle = f"$JS.API.DIRECT.GET.KV_{subjects.BUNDLE_BUCKET}.$KV.{subjects.BUNDLE_BUCKET}.{agent.site}"
+    models = f"$JS.API.DIRECT.GET.KV_{packages.BUCKET}.$KV.{packages.BUCKET}.>"
     last = f"$JS.API.DIRECT.GET.{subjects.JOURNAL_STREAM}.{subjects.journal(agent.id)}"
     return {
         "user": agent.id,
         "password": admitted.password,
         "permissions": {
-            "publish": [subjects.beat(agent.id), subjects.journal(agent.id), bundle, last],
+            "publish": [subjects.beat(agent.id), subjects.journal(agent.id), bundle, models, last],
             "subscribe": [
                 subjects.run(agent.id),
                 subjects.control(agent.id),

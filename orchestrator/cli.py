@@ -21,7 +21,7 @@ from rich.table import Table
 
 from classifiers import cli as classify_cli
 from classifiers.engine import load
-from orchestrator import app, settings
+from orchestrator import app, models_cli, settings
 from orchestrator.access import keys as access
 from orchestrator.dispatch import profiles
 from orchestrator.fleet import admission
@@ -51,6 +51,7 @@ cli.command(name="classify")(classify_cli.classify)
 cli.add_typer(keys_cli, name="keys")
 cli.add_typer(agents_cli, name="agents")
 cli.add_typer(audit_cli, name="audit")
+cli.add_typer(models_cli.cli, name="models")
 out = Console()
 
 State = Annotated[Path | None, typer.Option("--state", help="The hub's folder.", show_default=False)]

@@ -23,9 +23,10 @@ CPU = "CPUExecutionProvider"
 VERSION: str = ort.__version__
 FATAL_ONLY = 4
 _DTYPES = {
-    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(int64)": "int64",
-    "tensor(int32)": "int32", "tensor(int16)": "int16", "tensor(int8)": "int8", "tensor(uint64)": "uint64", "tensor(uint32)": "uint32",
-    "tensor(uint16)": "uint16", "tensor(uint8)": "uint8", "tensor(bool)": "bool", "tensor(string)": "object",
+    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(bool)": "bool",
+    "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(int16)": "int16", "tensor(int8)": "int8",
+    "tensor(uint64)": "uint64", "tensor(uint32)": "uint32", "tensor(uint16)": "uint16", "tensor(uint8)": "uint8",
+    "tensor(string)": "object",
 }  # fmt: skip
 Dims = tuple[int | str | None, ...]
 """A shape: a number, or the name of a size that is open, or None."""
@@ -74,9 +75,10 @@ class Stop:
 class Setup:
     """How a session runs.
 
-    `spinning`: threads that wait burn a core for a lower latency: only where no other session shares the cores. `providers`: execution
-    providers in the order of preference; `may_fall_back`: whether the CPU will do where none of them is there.
-    `optimised`: where to keep the optimised graph of a model that takes long to load; it fits this machine and this onnxruntime alone.
+    `spinning`: threads that wait burn a core for a lower latency: only where no other session shares the cores. `providers`:
+    execution providers in the order of preference; `may_fall_back`: whether the CPU will do where none of them is there.
+    `optimised`: where to keep the optimised graph of a model that takes long to load; it fits this machine and this
+    onnxruntime alone.
     """
 
     threads: int = 1
@@ -180,7 +182,8 @@ def _chosen(setup: Setup) -> tuple[str, ...]:
         return (CPU,)
     if not chosen or (chosen[0] != setup.providers[0] and not setup.may_fall_back):
         raise NoProvider(
-            f"The execution provider {setup.providers[0]} is not there: this onnxruntime has {', '.join(there)}. Install the onnxruntime "
+            f"The execution provider {setup.providers[0]} is not there: this onnxruntime has {', '.join(there)}. Install the "
+            f"onnxruntime "
             "package that has it, name another one, or allow to fall back."
         )
     return chosen

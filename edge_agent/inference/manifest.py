@@ -82,6 +82,8 @@ class Manifest(pydantic.BaseModel):
     """Requests that may wait."""
     queue_s: float = pydantic.Field(60, gt=0, le=3600)
     """Seconds that one may wait."""
+    wait_ms: float = pydantic.Field(0, ge=0, le=2)
+    """Milliseconds that an encoder waits for a second text to come."""
     threads: int | None = pydantic.Field(None, ge=1, le=1024)
     spinning: bool | None = None
     """Whether waiting threads burn a core; unset: only where this is the one model of the agent."""

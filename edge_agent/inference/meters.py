@@ -21,9 +21,13 @@ class InferenceMeters:
         self.compute = registry.seconds("ringfence_agent_compute_seconds", "Seconds of one run of a model.", ("model", "phase"))
         self.tokens = registry.counter("ringfence_agent_tokens_total", "Tokens by direction.", ("model", "direction"))
         self.batch = registry.sizes("ringfence_agent_batch_rows", "Rows of one run of a model.", label)
-        self.cancels = registry.counter("ringfence_agent_cancels_total", "Requests that were cancelled, by where.", ("model", "phase"))
+        self.cancels = registry.counter(
+            "ringfence_agent_cancels_total", "Requests that were cancelled, by where.", ("model", "phase")
+        )
         self.loads = registry.seconds("ringfence_agent_load_seconds", "Seconds that loading and warming a model took.", label)
-        self.evictions = registry.counter("ringfence_agent_evictions_total", "Models that were taken out of memory for others.", label)
+        self.evictions = registry.counter(
+            "ringfence_agent_evictions_total", "Models that were taken out of memory for others.", label
+        )
         self.loaded_bytes = registry.gauge("ringfence_agent_model_bytes", "Bytes that a loaded model takes.", label)
         self.held_bytes = registry.gauge("ringfence_agent_kv_bytes", "Bytes of key-value caches of a loaded model.", label)
         self.waiting = registry.gauge("ringfence_agent_running", "Requests at work or waiting at a model.", label)

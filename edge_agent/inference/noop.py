@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from edge_agent.inference.manifest import Noop as Options
-from edge_agent.inference.port import Emit, Payload, Result
+from edge_agent.inference.port import Caller, Choice, Emit, Payload, Piece, Result
 
 WORD = "ok "
 ECHO_PIECE = 3
@@ -20,8 +20,10 @@ class Noop:
         self._every_s = options.every_ms / 1000
         self._echo = options.echo
         self.running = 0
+        self.held_bytes = 0
+        self.providers: tuple[str, ...] = ()
 
-    async def run(self, payload: Payload, emit: Emit | None) -> Result:
+    async def run(self, payload: Payload, emit: Emit | None, caller: Caller) -> Result:
         self.running += 1
         try:
             pieces = _echoed(payload) if self._echo else [WORD] * self._words
@@ -29,12 +31,12 @@ class Noop:
                 if self._every_s:
                     await asyncio.sleep(self._every_s)
                 if emit is not None:
-                    emit(piece)
+                    emit(Piece(piece))
         finally:
             self.running -= 1
-        return Result({}, 1, len(pieces), "stop", "".join(pieces))
+        return Result({}, 1, len(pieces), (Choice("".join(pieces), "stop"),))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Holds nothing."""
 
 

@@ -133,6 +133,6 @@ class Engine(Protocol):
         """
         ...
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ends what is at work, and gives everything back."""
         ...

@@ -1,4 +1,5 @@
-"""Who is next: a bounded queue that is fair between tenants, with two priorities. Pure: time comes in as an argument, and locks are the caller's.
+"""Who is next: a bounded queue that is fair between tenants, with two priorities. Pure: time comes in as an argument, and
+locks are the caller's.
 
 Invariants, each with a test of its words:
 - a tenant's thousand requests do not keep another one's from being next;
@@ -75,13 +76,16 @@ class FairQueue(Generic[T]):
         if found is None:
             return None
         self.remove(found.item, found.caller)
-        tenant = found.caller.tenant
+        self.charge(found.caller.tenant, found.cost)
+        return found
+
+    def charge(self, tenant: str, cost: float) -> None:
+        """Notes what a tenant had: the next turn is another's."""
         start = max(self._now_at, self._had.pop(tenant, 0.0))
         self._now_at = start
-        self._had[tenant] = start + found.cost
+        self._had[tenant] = start + cost
         if len(self._had) > REMEMBERED_TENANTS:
             self._had.popitem(last=False)
-        return found
 
     def remove(self, item: T, caller: Caller) -> bool:
         """Takes an entry out, whose caller went away; whether it was there."""

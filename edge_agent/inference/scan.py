@@ -1,7 +1,7 @@
 """Looks into an ONNX file without running anything of it: which operators it has, and which files it wants.
 
-Reads the protobuf wire format (protobuf.dev, "Encoding") over a memory map with bounds everywhere, and only the fields of onnx.proto that
-can do harm. A parsing library would build the whole model first, and those have had their own holes.
+Reads the protobuf wire format (protobuf.dev, "Encoding") over a memory map with bounds everywhere, and only the fields of
+onnx.proto that can do harm. A parsing library would build the whole model first, and those have had their own holes.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def check(path: Path) -> Report:
     foreign = sorted((report.domains | {domain for domain, _ in report.operators}) - DOMAINS)
     if foreign:
         raise BadFolder(
-            f"{path} uses operators of '{foreign[0][:100]}': only those of ONNX and com.microsoft are run, since others are foreign code."
+            f"{path} uses operators of '{foreign[0][:100]}': only those of ONNX and com.microsoft are run, since others are "
+            f"foreign code."
         )
     refused = sorted(name for _, name in report.operators if name in REFUSED)
     if refused:
@@ -83,7 +84,9 @@ def _check_external(path: Path, external: External) -> None:
         raise BadFolder(f"{path} wants data from '{told[:200]}', which is missing or not a plain file.")
     size = target.stat().st_size
     if external.offset < 0 or external.length < 0 or external.offset + external.length > size:
-        raise BadFolder(f"{path} wants bytes {external.offset} to {external.offset + external.length} of '{told[:200]}', which has {size}.")
+        raise BadFolder(
+            f"{path} wants bytes {external.offset} to {external.offset + external.length} of '{told[:200]}', which has {size}."
+        )
 
 
 class _Walk:

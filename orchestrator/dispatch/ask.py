@@ -1,42 +1,17 @@
-"""What the stages hand on: the request as it came, what was found out about it, and how it ended."""
+"""What the stages hand on: what was found out about a request, and how it ended."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from classifiers.redaction import Vault
 from classifiers.verdict import Assessment
 from orchestrator.routing.plan import Choice
+from sync.api.ask import Ask
 from sync.bundle.authenticate import Principal
 from sync.bundle.decide import Decision
 from sync.bundle.snapshot import Model, Snapshot
-from sync.kit.ids import DecisionId, RequestId
-from sync.wire.levels import Level
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A parsed request. `texts` is all that is classified; `payload` is the task's own request for the agent."""
-
-    request: RequestId
-    task: str
-    model: str | None
-    texts: tuple[str, ...]
-    payload: dict[str, object]
-    stream: bool = False
-    max_tokens: int | None = None
-    declared: Level = Level.PUBLIC
-    no_store: bool = False
-    trace: str = ""
-    """The caller's W3C trace context, kept in the record so that both logs can be read together."""
-
-    def saying(self, texts: Sequence[str]) -> dict[str, object]:
-        """The payload with other texts in the places of its own."""
-        messages = self.payload.get("messages")
-        if isinstance(messages, list):
-            return {**self.payload, "messages": [{**m, "content": text} for m, text in zip(messages, texts, strict=True)]}
-        return {**self.payload, "input": tuple(texts)}
+from sync.kit.ids import DecisionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +48,24 @@ class Outcome:
     cached: bool = False
     compute_ms: float = 0.0
     tries: int = 0
-    text: str = ""
+    texts: dict[int, str] = field(default_factory=dict)
+    """What each answer to the prompt says, by its number."""
+    scores: dict[int, list[object]] = field(default_factory=dict)
+    """The tokens' log probabilities of each answer, where they were asked for."""
+    finishes: dict[int, str] = field(default_factory=dict)
     vault: Vault | None = None
     """What was taken out for the agent that runs it; never leaves this process."""
+
+    @property
+    def text(self) -> str:
+        """All that was answered."""
+        return "\n".join(self.texts[number] for number in sorted(self.texts))
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of one answer."""
+
+    text: str
+    choice: int = 0
+    scores: tuple[object, ...] = ()

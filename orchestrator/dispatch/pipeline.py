@@ -21,12 +21,13 @@ from classifiers.engine import Classifier
 from classifiers.redaction import Mode, Restorer, Vault
 from classifiers.verdict import Assessment
 from orchestrator.dispatch import profiles, record
-from orchestrator.dispatch.ask import Admitted, Ask, Decided, Outcome
+from orchestrator.dispatch.ask import Admitted, Decided, Delta, Outcome
 from orchestrator.dispatch.conversation import AgentFailed, AgentLost, Attempt, Line
 from orchestrator.dispatch.limits import Limits
 from orchestrator.fleet.presence import Presence
 from orchestrator.routing import plan as plans
 from orchestrator.routing.plan import Choice
+from sync.api.ask import Ask
 from sync.audit.journal import Journal
 from sync.bundle import authenticate, authorize, decide
 from sync.bundle.authenticate import Principal
@@ -43,7 +44,7 @@ from sync.wire.messages import Chunk, Done, Run, Ticket
 from sync.wire.session import HubSessions
 
 log = logs.get("pipeline")
-TASKS = ("generate", "embed", "classify")
+TASKS = ("generate", "embed", "classify", "rerank")
 QUICK_CHARACTERS = 4_000
 """Texts up to this long are classified on the event loop where the model need not read them: the patterns take 0.1 ms."""
 INLINE_CHARACTERS = 200
@@ -107,22 +108,20 @@ class Exchange:
         self._begin = begin
         self._began = time.perf_counter()
         self._attempt: Attempt | None = None
-        self._restorer: Restorer | None = None
+        self._restorers: dict[int, Restorer] = {}
         self._done = False
 
-    async def first(self) -> str | None:
-        """The first piece, or None where the answer has none: after it, an error can no longer be an HTTP status."""
+    async def first(self) -> list[Delta]:
+        """The first pieces, none where the answer has none: after them, an error can no longer be an HTTP status."""
         self._attempt, message = await self._begin()
-        self._restorer = self.outcome.vault.restorer() if self.outcome.vault else None
-        return self._piece(message)
+        return self._deltas(message)
 
-    async def rest(self) -> AsyncIterator[str]:
+    async def rest(self) -> AsyncIterator[Delta]:
         """The pieces after the first."""
         assert self._attempt is not None, "first() comes first"  # noqa: S101
         while not self._done:
-            piece = self._piece(await self._attempt.next())
-            if piece:
-                yield piece
+            for delta in self._deltas(await self._attempt.next()):
+                yield delta
 
     async def complete(self) -> Outcome:
         """The whole answer."""
@@ -135,15 +134,20 @@ class Exchange:
         if self._attempt is not None:
             await self._attempt.close()
 
-    def _piece(self, message: Chunk | Done) -> str | None:
+    def _deltas(self, message: Chunk | Done) -> list[Delta]:
         if isinstance(message, Chunk):
-            text = self._restorer.feed(message.text) if self._restorer else message.text
-            self.outcome.text += text
-            return text
+            text, number, vault = message.text, message.choice, self.outcome.vault
+            if vault is not None:
+                text = self._restorers.setdefault(number, vault.restorer()).feed(text)
+            # The scores are of tokens that the client does not get where something was put back in between.
+            scores = tuple(codec.unpack(message.scores)) if message.scores and vault is None else ()
+            self.outcome.texts[number] = self.outcome.texts.get(number, "") + text
+            return [Delta(text, number, scores)]
         self._done = True
         self._meters.took("run", self._began)
         _fill(self.outcome, message)
-        return self._restorer.end() if self._restorer else None
+        ends = [Delta(restorer.end(), number) for number, restorer in self._restorers.items()]
+        return [delta for delta in ends if delta.text]
 
 
 class Pipeline:
@@ -331,7 +335,7 @@ class Pipeline:
         return Run(
             admitted.ask.request, ticket, admitted.ask.task, admitted.model.name if admitted.model else ModelName(""),
             choice.folder, codec.pack(payload), admitted.ask.stream, cache,
-            admitted.principal.tenant.cache_ttl_s, deadline,
+            admitted.principal.tenant.cache_ttl_s, deadline, admitted.ask.batch,
         )  # fmt: skip
 
     def _nobody(self, decided: Decided, failure: errors.RingfenceError | None) -> errors.RingfenceError:
@@ -372,6 +376,11 @@ def _fill(outcome: Outcome, done: Done) -> None:
     if not isinstance(result, dict):
         raise AgentLost("The agent's answer is not what was asked for.")
     outcome.result = result
-    text = result.get("text")
-    if isinstance(text, str) and text:
-        outcome.text = outcome.vault.restore(text) if outcome.vault else text
+    choices = result.get("choices")
+    for number, choice in enumerate(choices if isinstance(choices, tuple) else ()):
+        match choice:
+            case {"text": str(text), "finish": str(finish), "scores": tuple(scores)}:
+                outcome.finishes[number] = finish
+                if number not in outcome.texts:
+                    outcome.texts[number] = outcome.vault.restore(text) if outcome.vault else text
+                    outcome.scores[number] = list(scores) if outcome.vault is None else []

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from orchestrator.dispatch.pipeline import Pipeline
 from orchestrator.fleet.presence import Presence
-from orchestrator.http import bodies, errors, headers
+from sync.api import bodies, errors, headers
 from sync.audit.journal import Journal
 from sync.bundle import authorize
 from sync.bus.port import Bus

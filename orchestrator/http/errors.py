@@ -1,106 +1,13 @@
-"""Our errors as OpenAI's error object and an HTTP status."""
+"""The statuses of the errors that only the hub knows."""
 
 from __future__ import annotations
-
-import json
-import math
-from http import HTTPStatus
-
-from aiohttp import web
 
 from orchestrator.dispatch.conversation import AgentFailed, AgentLost, DeadlinePassed
 from orchestrator.dispatch.limits import LimitReached
 from orchestrator.dispatch.pipeline import PolicyDenied
-from sync.bundle.authenticate import InvalidKey
-from sync.bundle.authorize import Forbidden, UnknownModel
-from sync.bundle.decide import Reason
-from sync.kit import errors
+from sync.api.errors import Responses
 
-
-class BadRequest(errors.Refused):
-    """The body or a header is wrong; `param` names the field."""
-
-    code = "invalid_request"
-
-    def __init__(self, sentence: str, *, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(sentence, code=code)
-        self.param = param
-
-
-class TooLarge(errors.Refused):
-    """The body is over its cap."""
-
-    code = "request_too_large"
-
-
-class TooSlow(errors.Refused):
-    """The body did not come in time."""
-
-    code = "request_timeout"
-
-
-_STATUS: tuple[tuple[type[Exception], int], ...] = (
-    (InvalidKey, 401), (PolicyDenied, 403), (Forbidden, 403), (UnknownModel, 404), (LimitReached, 429), (TooLarge, 413),
-    (TooSlow, 408), (AgentLost, 502), (DeadlinePassed, 504), (errors.Retryable, 503), (errors.Refused, 400),
-    (errors.Misconfigured, 400),
-)  # fmt: skip
-_AGENT_STATUS = {
-    "overloaded": 503,
-    "bad_payload": 400,
-    "context_length_exceeded": 400,
-    "audit_unavailable": 503,
-    "deadline_exceeded": 504,
-}
-_TYPES = {
-    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-    405: "invalid_request_error", 408: "invalid_request_error", 413: "invalid_request_error", 429: "rate_limit_error",
-}  # fmt: skip
-
-
-def status_of(error: Exception) -> int:
-    if isinstance(error, AgentFailed):
-        return _AGENT_STATUS.get(error.code, 502)
-    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-
-
-def body_of(error: Exception, request_id: str) -> dict[str, object]:
-    """OpenAI's error object, with the request id. An error that is not ours is not told: it may hold anything."""
-    if not isinstance(error, errors.RingfenceError):
-        error = errors.RingfenceError("Something went wrong inside the hub; the request id finds it in the log.")
-    inner: dict[str, object] = {
-        "message": str(error),
-        "type": _TYPES.get(status_of(error), "server_error"),
-        "param": getattr(error, "param", None),
-        "code": error.code,
-        "request_id": request_id,
-    }
-    reasons = error.fields.get("reasons")
-    if isinstance(reasons, tuple):
-        inner["reasons"] = [{"rule": r.rule, "why": r.why} for r in reasons if isinstance(r, Reason)]
-    return {"error": inner}
-
-
-def response_of(error: Exception, request_id: str) -> web.Response:
-    told = error.fields if isinstance(error, errors.RingfenceError) else {}
-    headers = {f"x-ringfence-{name}": str(told[name]) for name in ("level", "decision") if name in told}
-    if isinstance(error, (errors.Retryable, AgentFailed)):
-        wait = getattr(error, "retry_after_s", 0)
-        if wait:
-            headers["retry-after"] = str(max(1, math.ceil(wait)))
-    return web.Response(
-        status=status_of(error),
-        body=json.dumps(body_of(error, request_id), ensure_ascii=False).encode(),
-        content_type="application/json",
-        headers=headers,
-    )
-
-
-def of_aiohttp(error: web.HTTPException) -> errors.RingfenceError | None:
-    """aiohttp's own refusals in our words; None for what is no error."""
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return TooLarge("The request body is larger than this hub takes.")
-    if error.status < HTTPStatus.BAD_REQUEST:
-        return None
-    refused = errors.Refused(f"{error.reason}: docs/api.md lists what there is.", code="not_found")
-    refused.code = {404: "not_found", 405: "method_not_allowed"}.get(error.status, "invalid_request")
-    return refused
+RESPONSES = Responses(
+    ((PolicyDenied, 403), (LimitReached, 429), (AgentLost, 502), (DeadlinePassed, 504)),
+    by_code={AgentFailed: 502},
+)

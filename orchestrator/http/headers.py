@@ -1,28 +1,9 @@
-"""What comes in and goes out beside the body."""
+"""What goes out beside the body."""
 
 from __future__ import annotations
 
-import re
-
-from aiohttp import web
-
 from orchestrator.dispatch.ask import Decided, Outcome
 from orchestrator.dispatch.limits import Left
-
-BEARER = "bearer "
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
-
-
-def api_key(request: web.Request) -> str:
-    """The key that the request carries, or an empty text. The one place that looks for it."""
-    value = request.headers.get("authorization", "")
-    return value[len(BEARER) :].strip() if value[: len(BEARER)].lower() == BEARER else ""
-
-
-def trace(request: web.Request) -> str:
-    """The caller's traceparent (W3C Trace Context), or an empty text where it sent none or a malformed one."""
-    value = request.headers.get("traceparent", "")
-    return value if _TRACEPARENT.fullmatch(value) else ""
 
 
 def of(decided: Decided, outcome: Outcome, left: Left) -> dict[str, str]:

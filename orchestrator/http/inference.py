@@ -1,30 +1,22 @@
-"""The endpoints that run a model: chat completions, embeddings, classification."""
+"""The endpoints that run a model: chat completions, embeddings, reranking, classification."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import json
-import time
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from aiohttp import web
 
 from classifiers.verdict import Assessment
-from orchestrator.dispatch.ask import Ask, Decided
-from orchestrator.dispatch.conversation import AgentLost
+from orchestrator.dispatch.ask import Decided, Outcome
 from orchestrator.dispatch.pipeline import Exchange, Pipeline
-from orchestrator.http import bodies, errors, headers
+from orchestrator.http import headers as outgoing
+from orchestrator.http.errors import RESPONSES
+from sync.api import answers, bodies, headers
+from sync.api.answers import Answered, Frames, Usage
+from sync.api.ask import Ask
+from sync.api.server import TOLD
 from sync.bundle import authorize
 from sync.kit import errors as kit_errors
-
-TOLD = "told"
-"""Where a request keeps the response of a stream whose client has had the error as an event."""
-Vectors = npt.NDArray[np.float32]
-WRITE_TIMEOUT_S = 30.0
-"""Seconds that one write to a slow client may take before its stream ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +29,7 @@ class Inference:
         return [
             web.post("/v1/chat/completions", self.chat),
             web.post("/v1/embeddings", self.embeddings),
+            web.post("/v1/rerank", self.rerank),
             web.post("/v1/classify", self.classify),
             web.post("/v1/decisions", self.decisions),
             web.get("/v1/models", self.models),
@@ -52,36 +45,29 @@ class Inference:
                 return await self._stream(request, body, exchange)
             outcome = await exchange.complete()
             await self.pipeline.deliver(exchange)
-        answer = {
-            "id": f"chatcmpl-{ask.request}",
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": body.model,
-            "choices": [
-                {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": outcome.text},
-                    "logprobs": None,
-                    "finish_reason": outcome.finish,
-                }
-            ],
-            "usage": _usage(exchange),
-        }
-        return self._answer(exchange, answer)
+        told = [
+            Answered(outcome.texts.get(number, ""), outcome.finishes.get(number, outcome.finish), outcome.scores.get(number, ()))
+            for number in range(body.n or 1)
+        ]
+        return self._answer(exchange, answers.completion(ask.request, body.model, told, _usage(outcome)))
 
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
         principal = self.pipeline.authenticate(headers.api_key(request))
         body = await bodies.read(request, bodies.EmbeddingsBody)
-        ask = body.ask(request, 0)
-        async with self.pipeline.exchange(principal, ask) as exchange:
+        async with self.pipeline.exchange(principal, body.ask(request, 0)) as exchange:
             outcome = await exchange.complete()
-            vectors = _vectors(outcome.result)
+            told = answers.embeddings(outcome.result, body.model, body.encoding_format, _usage(outcome))
             await self.pipeline.deliver(exchange)
-        rows = [
-            {"object": "embedding", "index": i, "embedding": _encoded(vector, body.encoding_format)}
-            for i, vector in enumerate(vectors)
-        ]
-        return self._answer(exchange, {"object": "list", "data": rows, "model": body.model, "usage": _usage(exchange)})
+        return self._answer(exchange, told)
+
+    async def rerank(self, request: web.Request) -> web.StreamResponse:
+        principal = self.pipeline.authenticate(headers.api_key(request))
+        body = await bodies.read(request, bodies.RerankBody)
+        async with self.pipeline.exchange(principal, body.ask(request, 0)) as exchange:
+            outcome = await exchange.complete()
+            told = answers.ranking(outcome.result, body, _usage(outcome))
+            await self.pipeline.deliver(exchange)
+        return self._answer(exchange, told)
 
     async def classify(self, request: web.Request) -> web.StreamResponse:
         principal = self.pipeline.authenticate(headers.api_key(request))
@@ -120,85 +106,38 @@ class Inference:
     async def _stream(self, request: web.Request, body: bodies.ChatBody, exchange: Exchange) -> web.StreamResponse:
         """Server-sent events as OpenAI's; the record is on disk before the last of them."""
         first = await exchange.first()
-        response = web.StreamResponse(headers=self._headers(exchange))
-        response.content_type = "text/event-stream"
-        response.headers["cache-control"] = "no-cache"
-        await response.prepare(request)
-        frame = _Frames(exchange.decided.admitted.ask, body.model, body.stream_options.include_usage)
+        response = await answers.open_stream(request, self._headers(exchange))
+        ask = exchange.decided.admitted.ask
+        frames = Frames(ask.request, body.model, with_usage=body.stream_options.include_usage)
         try:
-            await _write(response, frame.piece({"role": "assistant", "content": first or ""}))
-            async for piece in exchange.rest():
-                await _write(response, frame.piece({"content": piece}))
+            opening = b"".join(frames.piece(delta.text, delta.choice, delta.scores) for delta in first)
+            await answers.write(response, frames.begin(body.n or 1) + opening)
+            async for delta in exchange.rest():
+                await answers.write(response, frames.piece(delta.text, delta.choice, delta.scores))
             await self.pipeline.deliver(exchange)
         except kit_errors.RingfenceError as error:
             # The status has gone out: the error is an event, and there is no [DONE].
-            await _write(response, _event(errors.body_of(error, request["request_id"])))
+            await answers.write(response, answers.event(RESPONSES.body_of(error, request["request_id"])))
             await response.write_eof()
             request[TOLD] = response
             raise
-        last = frame.piece({}, finish=exchange.outcome.finish)
-        if body.stream_options.include_usage:
-            last += frame.usage(_usage(exchange))
-        await _write(response, last + b"data: [DONE]\n\n")
+        outcome = exchange.outcome
+        finishes = {number: outcome.finishes.get(number, outcome.finish) for number in range(body.n or 1)}
+        await answers.write(response, frames.end(finishes, _usage(outcome)))
         await response.write_eof()
         return response
 
     def _answer(self, exchange: Exchange, body: dict[str, object]) -> web.Response:
-        data = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-        return web.Response(body=data, content_type="application/json", headers=self._headers(exchange))
+        return answers.respond(body, self._headers(exchange))
 
     def _headers(self, exchange: Exchange) -> dict[str, str]:
         left = self.pipeline.limits.left(exchange.decided.admitted.principal.tenant)
-        return headers.of(exchange.decided, exchange.outcome, left)
+        return outgoing.of(exchange.decided, exchange.outcome, left)
 
 
-class _Frames:
-    """The events of one streamed completion."""
-
-    def __init__(self, ask: Ask, model: str, with_usage: bool) -> None:
-        self._base = {
-            "id": f"chatcmpl-{ask.request}", "object": "chat.completion.chunk", "created": int(time.time()), "model": model,
-        }  # fmt: skip
-        self._with_usage = with_usage
-
-    def piece(self, delta: dict[str, object], finish: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return _event({**self._base, "choices": [choice], **({"usage": None} if self._with_usage else {})})
-
-    def usage(self, usage: dict[str, int]) -> bytes:
-        return _event({**self._base, "choices": [], "usage": usage})
-
-
-def _event(body: dict[str, object]) -> bytes:
-    return b"data: " + json.dumps(body, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n"
-
-
-async def _write(response: web.StreamResponse, data: bytes) -> None:
-    try:
-        async with asyncio.timeout(WRITE_TIMEOUT_S):
-            await response.write(data)
-    except TimeoutError as error:
-        raise ConnectionResetError("the client reads too slowly") from error
-
-
-def _usage(exchange: Exchange) -> dict[str, int]:
-    outcome = exchange.outcome
-    if exchange.decided.admitted.ask.task == "embed":
-        return {"prompt_tokens": outcome.prompt_tokens, "total_tokens": outcome.prompt_tokens}
-    total = outcome.prompt_tokens + outcome.completion_tokens
-    return {"prompt_tokens": outcome.prompt_tokens, "completion_tokens": outcome.completion_tokens, "total_tokens": total}
-
-
-def _vectors(result: dict[str, object]) -> Vectors:
-    """[texts, dimensions] in float32, from the agent's answer. Raises where it is not that."""
-    data, width = result.get("vectors"), result.get("width")
-    if not isinstance(data, bytes) or not isinstance(width, int) or width < 1 or len(data) % (4 * width):
-        raise AgentLost("The agent's answer holds no vectors.")
-    return np.frombuffer(data, dtype="<f4").reshape(-1, width)
-
-
-def _encoded(vector: Vectors, encoding: str) -> list[float] | str:
-    return base64.b64encode(vector.tobytes()).decode() if encoding == "base64" else vector.tolist()
+def _usage(outcome: Outcome) -> Usage:
+    reused = outcome.result.get("reused_tokens")
+    return Usage(outcome.prompt_tokens, outcome.completion_tokens, reused if isinstance(reused, int) else 0)
 
 
 def _assessment(assessment: Assessment) -> dict[str, object]:

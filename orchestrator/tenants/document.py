@@ -61,7 +61,7 @@ class Deployment(_Part):
 class Model(_Part):
     """A name that apps ask for."""
 
-    task: Literal["generate", "embed", "classify"]
+    task: Literal["generate", "embed", "classify", "rerank", "tensors"]
     deployments: list[Deployment] = pydantic.Field(min_length=1)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import aiohttp
 
 from edge_agent import identity
+from orchestrator import distribution
 from orchestrator.access import keys as access
 from orchestrator.fleet import admission
 from orchestrator.store.administration import SqlAgents, SqlConfiguration, SqlKeys
@@ -55,7 +56,7 @@ class System:
     ) -> None:
         self.folder = folder
         self.places = places
-        self.models = models
+        self._source = models
         self.configuration = configuration
         self.port = port
         self.nats_port = nats_port or free_port()
@@ -63,6 +64,11 @@ class System:
         self.url = ""
         self.api_key = ""
         self.admin_key = ""
+
+    @property
+    def models(self) -> Path:
+        """The agents' models: the given ones, signed by this system's hub."""
+        return self.folder / "models"
 
     @property
     def hub(self) -> Path:
@@ -79,6 +85,9 @@ class System:
         parsed = document.parse(text, str(self.configuration))
         sites = {SiteId(n): snapshot.Site(SiteId(n), Region(s.region), s.jurisdiction) for n, s in parsed.sites.items()}
         hub_keys = keyring.load_or_create(self.hub / "hub-keys.json")
+        shutil.copytree(self._source, self.models)
+        for path in self.models.glob("*/*/manifest.json"):
+            distribution.sign(path.parent, hub_keys.signer)
         database = Database(self.hub / "ringfence.db")
         await database.open()
         await SqlConfiguration(database).apply(text, at=time.time(), by="demo")

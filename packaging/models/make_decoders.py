@@ -30,6 +30,8 @@ SMALL = dict(
     max_position_embeddings=512, tie_word_embeddings=True, **IDS,
 )
 T = transformers
+VOCABULARY = 32_000
+"""The most tokens of a tokenizer that is made here: there is not text enough for more."""
 FAMILIES = {
     "llama": (T.LlamaConfig, T.LlamaForCausalLM, {}),
     "mistral": (T.MistralConfig, T.MistralForCausalLM, {"head_dim": 16, "sliding_window": None}),
@@ -65,6 +67,8 @@ def random_weights(kind: str, settings: dict[str, object], out: Path) -> torch.n
     configuration, model_type, own = FAMILIES[kind]
     torch.manual_seed(7)
     model = model_type(configuration(**{**settings, **own, "initializer_range": 0.2 if settings is SMALL else 0.02}))
+    with torch.no_grad():
+        model.get_input_embeddings().weight[VOCABULARY:] = 0  # the tokenizer has no more: such a token would have no text
     model.save_pretrained(out, safe_serialization=True)
     T.GenerationConfig(**IDS).save_pretrained(out)
     return model
@@ -143,7 +147,7 @@ def fixtures(out: Path) -> None:
 def shape(name: str, out: Path) -> None:
     source = out.with_name(out.name + "-source")
     random_weights("qwen2", SHAPES[name], source)
-    tokenizer(source, min(32_000, SHAPES[name]["vocab_size"]))
+    tokenizer(source, min(VOCABULARY, SHAPES[name]["vocab_size"]))
     build(source, out, "int4", "prune_lm_head=true", "block_size=128")
 
 

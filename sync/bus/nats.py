@@ -25,7 +25,7 @@ from nats.js.client import JetStreamContext
 from sync.bus.port import BusUnavailable, Conflict, Handler, Incoming, NobodyThere, StreamFull
 from sync.bus.replies import Conversation
 from sync.kit import errors, logs
-from sync.wire import subjects
+from sync.wire import packages, subjects
 
 log = logs.get("bus")
 MIN_VERSION = (2, 12, 6)
@@ -219,7 +219,8 @@ class NatsBus:
             allow_rollup_hdrs=True,
             deny_delete=True,
         )
-        for config in (journal, bundles):
+        models = bundles.evolve(name=f"KV_{packages.BUCKET}", subjects=[f"$KV.{packages.BUCKET}.>"])
+        for config in (journal, bundles, models):
             with _wrapped(config.name or ""):
                 try:
                     await self._jetstream.stream_info(config.name or "")

@@ -17,6 +17,7 @@ RECEIPT = "receipt"
 SESSION = "session"
 JOURNAL_HEAD = "journal-head"
 ADMISSION = "admission"
+MODEL = "model-manifest"
 
 
 class BadSignature(errors.Corrupt):

@@ -70,6 +70,8 @@ class Run(Closed):
     cache: CacheScope
     cache_ttl_s: Int
     deadline: float
+    batch: Bool = False
+    """Whether others go first: nobody waits in front of a screen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,19 @@ class Accepted(Closed):
 
 @dataclass(frozen=True, slots=True)
 class Chunk(Closed):
-    """A piece of a streamed answer. `sequence` counts from 0 without holes."""
+    """A piece of a streamed answer. `sequence` counts from 0 without holes, over all choices.
+
+    `choice` numbers the answers to one prompt; `scores` is msgpack of the tokens' log probabilities, empty where none were
+    asked for.
+    """
 
     KIND: ClassVar[str] = "chunk"
-    CAP: ClassVar[int] = 256 * KIB
+    CAP: ClassVar[int] = 1024 * KIB
     request: RequestId
     sequence: Int
     text: Str
+    choice: Int = 0
+    scores: Bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

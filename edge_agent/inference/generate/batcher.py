@@ -1,8 +1,8 @@
 """The continuous batcher: one thread a model, and one step after another for whatever is there.
 
-Sequences join and leave between steps (Orca, Yu 2022); a prompt is computed in pieces between the others' steps (Sarathi, Agrawal 2023).
-Rows 0 to n decode together; the sequence whose prompt is being computed has row n. A sequence that ends leaves a hole, which
-the last row fills.
+Sequences join and leave between steps (Orca, Yu 2022); a prompt is computed in pieces between the others' steps (Sarathi,
+Agrawal 2023). Rows 0 to n decode together; the sequence whose prompt is being computed has row n. A sequence that ends leaves
+a hole, which the last row fills.
 
 Invariants, each with a test of its words:
 - a sequence's tokens are the same whoever else is in the batch;
@@ -13,6 +13,7 @@ Invariants, each with a test of its words:
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -182,7 +183,12 @@ class Batcher:
             self._prefilling = sequence
         sequence.began_at = now
         self._meters.queued(now - sequence.put_at)
-        self._decoder.reserve(sequence.most_tokens, [row.length for row in self._rows])
+        try:
+            self._decoder.reserve(sequence.most_tokens, [row.length for row in self._rows])
+        except BadModel as error:
+            self._prefilling = None
+            sequence.done(error)
+            return
         # The last token is always computed: its logits are what the answer begins with.
         for block in self._prefixes.find(sequence.caller.tenant, sequence.prompt[:-1]):
             self._decoder.write(len(self._rows), sequence.length, block)
@@ -216,7 +222,7 @@ class Batcher:
         self._prefixes.store(sequence.caller.tenant, sequence.prompt, lambda begin, end: self._decoder.read(row, begin, end))
         self._rows.append(sequence)
         self._meters.first_token(time.monotonic() - sequence.put_at)
-        self._take(sequence, lambda: sequence.answer.pick(logits))
+        self._take(sequence, functools.partial(sequence.answer.pick, logits))
         self._sweep()
 
     def _step(self) -> None:
@@ -233,9 +239,9 @@ class Batcher:
         for i, sequence in enumerate(rows):
             sequence.length += 1
             if not sequence.answer.is_plain_greedy:
-                self._take(sequence, lambda i=i, sequence=sequence: sequence.answer.pick(logits[i]))
+                self._take(sequence, functools.partial(sequence.answer.pick, logits[i]))
             elif np.isfinite(highest[i]):
-                self._take(sequence, lambda i=i: int(best[i]))
+                self._take(sequence, functools.partial(int, best[i]))
             else:
                 self._take(sequence, _refuse)
         self._meters.stepped(len(rows), time.perf_counter() - began)

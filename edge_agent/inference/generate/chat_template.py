@@ -27,7 +27,12 @@ class ChatTemplate:
         environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
-        environment.globals = {"raise_exception": _refuse, "strftime_now": _today, "range": range, "namespace": jinja2.utils.Namespace}
+        environment.globals = {
+            "raise_exception": _refuse,
+            "strftime_now": _today,
+            "range": range,
+            "namespace": jinja2.utils.Namespace,
+        }
         environment.filters["tojson"] = _to_json
         self._special = {"bos_token": begin, "eos_token": end}
         self.needs_begin = needs_begin
@@ -59,9 +64,9 @@ def load(folder: Path) -> ChatTemplate:
             return ChatTemplate(source, begin=begin, end=end)
         case list(several):
             named = {entry.get("name"): entry.get("template") for entry in several if isinstance(entry, dict)}
-            source = named.get("default")
-            if isinstance(source, str) and len(source) <= MAX_TEMPLATE:
-                return ChatTemplate(source, begin=begin, end=end)
+            default = named.get("default")
+            if isinstance(default, str) and len(default) <= MAX_TEMPLATE:
+                return ChatTemplate(default, begin=begin, end=end)
     return ChatTemplate(_PLAIN, needs_begin=True)
 
 

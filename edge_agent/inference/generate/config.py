@@ -47,7 +47,8 @@ class _Generation(pydantic.BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A decoder's file, its context in tokens, the tokens that end an answer, and the width of a head where the file leaves it open."""
+    """A decoder's file, its context in tokens, the tokens that end an answer, and the width of a head where the file leaves it
+    open."""
 
     filename: str
     context: int
@@ -64,7 +65,8 @@ def read(folder: Path) -> Config:
     plain = folder / "config.json"
     if not plain.is_file():
         raise BadFolder(
-            f"{folder} has neither genai_config.json nor config.json: build it with onnxruntime-genai's builder, or export it from Hugging Face."
+            f"{folder} has neither genai_config.json nor config.json: build it with onnxruntime-genai's builder, or export it "
+            f"from Hugging Face."
         )
     told = _parsed(plain, _HuggingFace)
     generation = folder / "generation_config.json"

@@ -1,11 +1,11 @@
 """Steps of a decoder model over one key-value cache that all its sequences share.
 
-The cache is one buffer, [layers x 2, rows, heads, tokens, width]: a row for each sequence in the making. A step runs the rows from 0 to n at
-once, each at its own length: a right-padded attention mask tells the model how long each one is.
+The cache is one buffer, [layers x 2, rows, heads, tokens, width]: a row for each sequence in the making. A step runs the rows
+from 0 to n at once, each at its own length: a right-padded attention mask tells the model how long each one is.
 
-Two kinds of export are taken. One with GroupQueryAttention (onnxruntime-genai's builder, and Hugging Face exports in that style) reads and
-writes the buffer in place. One in ONNX's own operators hands the whole cache in and out of each step: it is copied in and the new
-tokens' part is copied out, which is slower, and as right.
+Two kinds of export are taken. One with GroupQueryAttention (onnxruntime-genai's builder, and Hugging Face exports in that
+style) reads and writes the buffer in place. One in ONNX's own operators hands the whole cache in and out of each step: it is
+copied in and the new tokens' part is copied out, which is slower, and as right.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classifiers.onnx.session import Array, Binding, Session, Stop
+from classifiers.onnx.session import Array, BadModel, Binding, Session, Stop
 from edge_agent.inference.manifest import BadFolder
 
 _PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)")
 FIRST_CAPACITY = 256
 LOGITS_AT_ONCE = 16 * 1024 * 1024
-"""The most logits (rows x tokens x vocabulary) of one run: 64 MiB. Bounds a prompt's piece where the model gives logits for all of it."""
+"""The most logits (rows x tokens x vocabulary) of one run: 64 MiB. Bounds a prompt's piece where the model gives logits for
+all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +81,29 @@ class Decoder:
         return max(8, min(wanted, LOGITS_AT_ONCE // self.vocabulary))
 
     def reserve(self, tokens: int, used: list[int]) -> None:
-        """Makes each row hold so many tokens; the first `used[i]` tokens of row i are kept."""
-        if tokens <= self.capacity:
+        """Makes room for one row more than the used ones, and for so many tokens in each; row i keeps its `used[i]` tokens.
+
+        Raises BadModel where there is no memory for it.
+        """
+        rows_there = self._cache.shape[1] if self.capacity else 0
+        if tokens <= self.capacity and len(used) < rows_there:
             return
-        capacity = max(self._least_capacity, 1 << (tokens - 1).bit_length())
+        capacity = max(self.capacity, self._least_capacity, 1 << (tokens - 1).bit_length())
+        rows = min(self.rows, max(rows_there, 1 << len(used).bit_length()))
         shape = self.shape
-        # Zeros of the system's: no memory is taken before it is written.
-        grown = np.zeros((2 * shape.layers, self.rows, shape.heads, capacity, shape.width), dtype=shape.dtype)
+        try:
+            # Zeros of the system's: no memory is taken before it is written.
+            grown = np.zeros((2 * shape.layers, rows, shape.heads, capacity, shape.width), dtype=shape.dtype)
+        except MemoryError as error:
+            raise BadModel("There is not enough memory for the key-value cache of this request.", code="model_failed") from error
         for row, length in enumerate(used):
             grown[:, row, :, :length] = self._cache[:, row, :, :length]
-        self._decoding.clear()
-        self._prefilling.clear()
+        self._forget_bindings()
         self._cache, self.capacity = grown, capacity
 
     def release(self) -> None:
         """Gives the cache back: nothing is at work."""
-        self._decoding.clear()
-        self._prefilling.clear()
+        self._forget_bindings()
         self._cache, self.capacity = np.empty(0), 0
 
     def move(self, source: int, target: int, length: int) -> None:
@@ -140,6 +147,10 @@ class Decoder:
         for i, found in enumerate(present):
             self._cache[i, np.arange(rows), :, had] = found[:, :, longest]
         return np.asarray(logits[:, -1])
+
+    def _forget_bindings(self) -> None:
+        self._decoding.clear()
+        self._prefilling.clear()
 
     def _feeds(self, ids: Array, mask: Array, positions: Array) -> dict[str, Array]:
         feeds = {"input_ids": ids}

@@ -6,8 +6,8 @@ import asyncio
 import functools
 from pathlib import Path
 
-from classifiers.onnx.session import Cancelled, Session, Setup
-from edge_agent.inference import scan
+from classifiers.onnx.session import Session, Setup
+from edge_agent.inference import scan, settling
 from edge_agent.inference.generate import chat_template, config, request
 from edge_agent.inference.generate.batcher import Batcher, Bounds
 from edge_agent.inference.generate.decoder import Decoder
@@ -39,9 +39,7 @@ class Generator:
         session = Session(path, setup)
         report = scan.scan(path)
         in_place = ("com.microsoft", "GroupQueryAttention") in report.operators
-        self._decoder = Decoder(
-            session, rows=manifest.rows, in_place=in_place, width=self._config.head_width, window=report.window
-        )
+        self._decoder = Decoder(session, rows=manifest.rows, in_place=in_place, width=self._config.head_width, window=report.window)
         self._check_vocabulary(path)
         self.providers = session.providers
         token_bytes = self._decoder.shape.token_bytes
@@ -72,8 +70,8 @@ class Generator:
             sequences[0].reused,
         )  # fmt: skip
 
-    def close(self) -> None:
-        self._batcher.close()
+    async def close(self) -> None:
+        await asyncio.to_thread(self._batcher.close)
 
     async def _finished(self, prompt: list[int], answers: list[Answer], wanted: Wanted, caller: Caller) -> list[Sequence]:
         """The sequences of all answers, finished. Where one fails, or the caller goes away, the others are ended too."""
@@ -81,7 +79,7 @@ class Generator:
         futures: list[asyncio.Future[None]] = [loop.create_future() for _ in answers]
         most_new = min(wanted.max_tokens, self._context - len(prompt))
         sequences = [
-            Sequence(answer, prompt, most_new, caller, functools.partial(_settle, loop, future))
+            Sequence(answer, prompt, most_new, caller, settling.settler(future))
             for answer, future in zip(answers, futures, strict=True)
         ]
         try:
@@ -112,20 +110,3 @@ class Generator:
         places = self._decoder.vocabulary
         if places and self._tokens.size > places:
             raise BadFolder(f"{path} knows {places} tokens, and its tokenizer has {self._tokens.size}: they are not of one model.")
-
-
-def _settle(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None], error: BaseException | None) -> None:
-    """Ends a future from the batcher's thread."""
-
-    def settle() -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(None)
-        elif isinstance(error, Cancelled):
-            future.cancel()
-        else:
-            future.set_exception(error)
-
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(settle)

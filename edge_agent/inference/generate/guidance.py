@@ -14,8 +14,6 @@ from classifiers.onnx.session import Array
 from edge_agent.inference.port import BadPayload
 
 MAX_SCHEMA = 64 * 1024
-_COMPACT = {"whitespace_flexible": False}
-"""No free white space: a small model would fill its answer with it."""
 
 
 class Guide:
@@ -52,7 +50,8 @@ class Grammars:
         self._tokenizer: llguidance.LLTokenizer | None = None
 
     def of_format(self, wanted: object) -> Guide | None:
-        """The guide for a `response_format`, None where it asks for plain text. Raises BadPayload. Blocks: not for the event loop."""
+        """The guide for a `response_format`, None where it asks for plain text. Raises BadPayload. Blocks: not for the event
+        loop."""
         match wanted:
             case None | {"type": "text"}:
                 return None
@@ -67,7 +66,8 @@ class Grammars:
         if len(told) > MAX_SCHEMA:
             raise BadPayload(f"response_format: the schema has {len(told)} characters; at most {MAX_SCHEMA} are taken.")
         try:
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_COMPACT)
+            # No free white space: a small model would fill its answer with it.
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_flexible": False})
             matcher = llguidance.LLMatcher(self._tables(), grammar, log_level=0)
             failed = matcher.get_error()
         except (ValueError, RuntimeError) as error:

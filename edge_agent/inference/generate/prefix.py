@@ -1,7 +1,7 @@
 """What was computed of earlier prompts: the key-value cache of their blocks, found again by the tokens that lead up to them.
 
-A block is BLOCK tokens, named by a digest over the tenant, the block before it and its own tokens (as vLLM's prefix caching does), so that
-a shared system prompt is kept once, and an earlier turn of a conversation is found by the next.
+A block is BLOCK tokens, named by a digest over the tenant, the block before it and its own tokens (as vLLM's prefix caching
+does), so that a shared system prompt is kept once, and an earlier turn of a conversation is found by the next.
 
 Invariants, each with a test of its words:
 - a tenant finds only its own blocks;

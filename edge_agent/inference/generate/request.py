@@ -14,7 +14,7 @@ from edge_agent.inference.generate.sampling import Sampler, Settings, likeliest,
 from edge_agent.inference.port import BadPayload, Caller, Choice, Emit, Payload, Piece, TokenScore
 from edge_agent.inference.text import StopStrings, Tokens
 
-EMIT_EVERY_S = 0.015
+EMIT_EVERY_S = 0.008
 """A fast model's tokens go out together, at most this long after the first of them."""
 MOST_CHOICES = 16
 MOST_TOP = 20
@@ -69,7 +69,9 @@ def check(payload: Payload, default_temperature: float | None) -> Wanted:
 class Answer:
     """One answer in the making: its tokens so far, and the text that they make."""
 
-    def __init__(self, wanted: Wanted, number: int, prompt: list[int], tokens: Tokens, guide: Guide | None, emit: Emit | None) -> None:
+    def __init__(
+        self, wanted: Wanted, number: int, prompt: list[int], tokens: Tokens, guide: Guide | None, emit: Emit | None
+    ) -> None:
         self.number = number
         self.tokens: list[int] = []
         self.finish = ""
@@ -188,7 +190,9 @@ def answers(wanted: Wanted, prompt: list[int], tokens: Tokens, grammars: Grammar
 
 
 def not_numbers() -> BadModel:
-    return BadModel("The model gave no numbers (NaN) for this prompt: its weights are damaged, or it overflows.", code="model_failed")
+    return BadModel(
+        "The model gave no numbers (NaN) for this prompt: its weights are damaged, or it overflows.", code="model_failed"
+    )
 
 
 def _message(message: object) -> dict[str, str]:

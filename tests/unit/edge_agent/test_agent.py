@@ -8,7 +8,6 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,10 +15,11 @@ from hypothesis import strategies as st
 from edge_agent import identity
 from edge_agent.cache.answers import Answer, AnswerCache
 from edge_agent.guard import Guard
-from edge_agent.inference import chat_template, manifest, repository
-from edge_agent.inference.port import BadPayload, ContextExceeded
-from edge_agent.inference.sampling import Sampler
-from edge_agent.inference.text import Detokenizer, StopStrings, Tokens
+from edge_agent.inference import manifest
+from edge_agent.inference.generate import chat_template
+from edge_agent.inference.port import BadPayload, ContextExceeded, Piece
+from edge_agent.inference.repository.lifecycle import Loaded
+from edge_agent.inference.text import StopStrings, Tokens
 from edge_agent.runner import Runner
 from sync.audit import chain
 from sync.audit.journal import Journal
@@ -30,7 +30,8 @@ from sync.kit.clock import ManualClock
 from sync.kit.ids import AgentId, PrincipalId, RequestId, TenantId
 from sync.wire.levels import CacheScope, Zone
 from sync.wire.messages import Accepted, Chunk, Done, Failed
-from tests.support import builders, running
+from tests.support import builders, modelling, running
+from tests.support.modelling import CALLER
 
 ME = AgentId("onprem")
 GUIDE = running.BUILT / "guide" / "1"
@@ -145,13 +146,13 @@ async def runner(
         folder.mkdir(parents=True)
         told = {"name": name, "version": "1", "task": "generate", "backend": "noop", "files": {}, "noop": options}
         (folder / "manifest.json").write_text(json.dumps(told))
-    found = repository.Repository(models, threads=1)
-    assert found.scan() == []
+    found = modelling.repository(models)
+    assert found.mistakes == []
     journal = Journal(tmp_path / "journal.db", ME, keys.signer, clock)
     journal.open()
     yield Runner(guard=guard, repository=found, cache=cache, journal=journal, clock=clock)
     journal.close()
-    found.close()
+    await found.close()
 
 
 async def served(runner: Runner, run) -> list:
@@ -248,101 +249,33 @@ async def test_a_long_run_is_said_to_be_accepted(runner: Runner) -> None:
     assert not runner.at_work
 
 
-# --- the repository
-
-
-def test_a_missing_folder_is_said_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(manifest.BadFolder, match="does not exist"):
-        repository.Repository(tmp_path / "none", threads=1).scan()
-
-
-async def test_a_model_whose_files_differ_from_its_manifest_is_refused_and_the_others_serve(tmp_path: Path) -> None:
-    shutil.copytree(GUIDE, tmp_path / "good" / "1")
-    shutil.copytree(GUIDE, tmp_path / "changed" / "1")
-    shutil.copytree(GUIDE, tmp_path / "gone" / "1")
-    data = bytearray((tmp_path / "changed" / "1" / "model.onnx").read_bytes())
-    data[1000] ^= 1
-    (tmp_path / "changed" / "1" / "model.onnx").write_bytes(data)
-    (tmp_path / "gone" / "1" / "tokenizer.json").unlink()
-    (tmp_path / "empty" / "1").mkdir(parents=True)
-    found = repository.Repository(tmp_path, threads=1)
-    (mistake,) = found.scan()
-    assert "empty" in mistake and "manifest.json" in mistake
-    mistakes = await found.load_all()
-    assert found.names == ("good",)
-    assert any("SHA-256 differs" in m for m in mistakes) and any("missing" in m for m in mistakes)
-    found.close()
-
-
-def test_a_wrong_folder_is_refused_when_it_is_added_and_nothing_is_left(tmp_path: Path) -> None:
-    models, source = tmp_path / "models", tmp_path / "source"
-    source.mkdir()
-    shutil.copy(GUIDE / "genai_config.json", source)
-    (source / "model.onnx").write_bytes(b"this is no model")
-    (source / "tokenizer.json").write_text("{}")
-    with pytest.raises(errors.Misconfigured, match="cannot be loaded"):
-        repository.add(models, source, name="bad", version="1", task="generate")
-    assert not list((models / "bad").iterdir())
-    with pytest.raises(manifest.BadFolder, match="not a folder"):
-        repository.add(models, tmp_path / "none", name="x", version="1", task="generate")
-    repository.add(models, GUIDE, name="guide", version="1", task="generate")
-    with pytest.raises(manifest.BadFolder, match="there already"):
-        repository.add(models, GUIDE, name="guide", version="1", task="generate")
-
-
-async def test_the_highest_version_is_used(tmp_path: Path) -> None:
-    for version in ("1.9", "1.10", "1.2"):
-        repository.add(tmp_path, GUIDE, name="guide", version=version, task="generate")
-    found = repository.Repository(tmp_path, threads=1)
-    found.scan()
-    assert found.found()[0][1].version == "1.10"
-
-
-async def test_a_model_is_loaded_once_however_many_ask(tmp_path: Path) -> None:
-    repository.add(tmp_path, GUIDE, name="guide", version="1", task="generate")
-    found = repository.Repository(tmp_path, threads=1)
-    found.scan()
-    loaded = await asyncio.gather(*(found.get("guide") for _ in range(10)))
-    assert len({id(model.engine) for model in loaded}) == 1
-    with pytest.raises(repository.NoSuchModel):
-        await found.get("other")
-    found.close()
-
-
 # --- generation
 
 
 @pytest.fixture
-async def guide() -> AsyncIterator[repository.Loaded]:
-    found = repository.Repository(running.BUILT, threads=1)
-    found.scan()
-    yield await found.get("guide")
-    found.close()
+async def guide(tmp_path: Path) -> AsyncIterator[Loaded]:
+    shutil.copytree(running.BUILT, tmp_path / "models")
+    modelling.sign_all(tmp_path / "models")
+    found = modelling.repository(tmp_path / "models")
+    async with found.lease("guide") as loaded:
+        yield loaded
+    await found.close()
 
 
-async def test_pieces_add_up_to_the_text(guide: repository.Loaded) -> None:
-    pieces: list[str] = []
-    result = await guide.engine.run(builders.payload("What is a zone?"), pieces.append)
-    assert "".join(pieces) == result.text != ""
-    again = await guide.engine.run(builders.payload("What is a zone?"), None)
+async def test_pieces_add_up_to_the_text(guide: Loaded) -> None:
+    pieces: list[Piece] = []
+    result = await guide.engine.run(builders.payload("What is a zone?"), pieces.append, CALLER)
+    assert "".join(piece.text for piece in pieces) == result.text != ""
+    again = await guide.engine.run(builders.payload("What is a zone?"), None, CALLER)
     assert (again.text, again.completion_tokens) == (result.text, result.completion_tokens)
 
 
-async def test_a_prompt_that_is_too_long_is_refused(guide: repository.Loaded) -> None:
+async def test_a_prompt_that_is_too_long_is_refused(guide: Loaded) -> None:
     with pytest.raises(ContextExceeded):
-        await guide.engine.run(builders.payload("word " * 5000), None)
+        await guide.engine.run(builders.payload("word " * 5000), None, CALLER)
     for wrong in ({}, {**builders.payload("x"), "max_tokens": 0}, {**builders.payload("x"), "messages": ({"role": "user"},)}):
         with pytest.raises(BadPayload):
-            await guide.engine.run(wrong, None)
-
-
-async def test_a_cancelled_generation_frees_the_model(guide: repository.Loaded) -> None:
-    task = asyncio.create_task(guide.engine.run(builders.payload("x", max_tokens=900, temperature=2.0), None))
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert (await guide.engine.run(builders.payload("hello"), None)).text
+            await guide.engine.run(wrong, None, CALLER)
 
 
 # --- text
@@ -351,8 +284,8 @@ async def test_a_cancelled_generation_frees_the_model(guide: repository.Loaded) 
 @given(st.text(alphabet="aé😀漢\n ", max_size=40))
 def test_pieces_of_a_detokenizer_add_up_and_hold_no_half_character(text: str) -> None:
     tokens = Tokens(GUIDE / "tokenizer.json")
-    detokenizer = Detokenizer(tokens)
-    pieces = [detokenizer.add(i) for i in tokens.encode(text, special=False)]
+    add = tokens.stream()
+    pieces = [add(i) for i in tokens.encode(text, special=False)]
     assert "".join(pieces) == text
     assert all("\ufffd" not in piece for piece in pieces)
 
@@ -369,15 +302,6 @@ def test_a_stop_string_is_never_let_out_however_the_text_is_cut(text: str, stops
         assert out == text
     assert not any(s in out for s in stops)
     assert text.startswith(out)
-
-
-def test_sampling_is_greedy_or_seeded_or_narrow() -> None:
-    logits = np.array([0.0, 5.0, 4.9, -1.0], dtype=np.float32)
-    assert Sampler(temperature=0, top_p=1, seed=None).pick(logits) == 1
-    picks = [[s.pick(logits) for _ in range(20)] for s in (Sampler(temperature=1, top_p=1, seed=3) for _ in range(2))]
-    assert picks[0] == picks[1]
-    narrow = Sampler(temperature=1, top_p=0.5, seed=1)
-    assert {narrow.pick(logits) for _ in range(50)} == {1}
 
 
 def test_a_chat_template_runs_in_a_sandbox() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from edge_agent.inference import repository
 from edge_agent.inference.manifest import BadFolder
+from edge_agent.inference.opening import Resources
 from edge_agent.inference.port import BadPayload
+from edge_agent.inference.repository.lifecycle import Loaded, Unusable
+from tests.support import modelling
+from tests.support.modelling import CALLER
 
 WIDTH, WORDS = 3, {"[UNK]": 0, "a": 1, "b": 2, "c": 3}
 TABLE = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, -1]], dtype=np.float32)
-Add = Callable[..., Awaitable[repository.Loaded]]
+Add = Callable[..., Awaitable[Loaded]]
 
 
 def write_model(folder: Path, *, labels: bool) -> Path:
@@ -41,24 +45,19 @@ def write_model(folder: Path, *, labels: bool) -> Path:
 
 @pytest.fixture
 async def load(tmp_path: Path) -> AsyncIterator[Add]:
-    opened = []
+    async with AsyncExitStack() as opened:
 
-    async def make(task: str, **fields: object) -> repository.Loaded:
-        repository.add(
-            tmp_path / "models", write_model(tmp_path / task, labels=task == "classify"), name="m", version="1", task=task, **fields
-        )
-        found = repository.Repository(tmp_path / "models", threads=2)
-        assert found.scan() == []
-        opened.append(found)
-        return await found.get("m")
+        async def make(task: str, **fields: object) -> Loaded:
+            modelling.copied(tmp_path / "models", write_model(tmp_path / task, labels=task == "classify"), task=task, **fields)
+            found = modelling.repository(tmp_path / "models", resources=Resources(threads=2))
+            opened.push_async_callback(found.close)
+            return await opened.enter_async_context(found.lease("m"))
 
-    yield make
-    for found in opened:
-        found.close()
+        yield make
 
 
-async def vectors(model: repository.Loaded, *texts: str, **options: object) -> np.ndarray:
-    result = await model.engine.run({"input": texts, **options}, None)
+async def vectors(model: Loaded, *texts: str, **options: object) -> np.ndarray:
+    result = await model.engine.run({"input": texts, **options}, None, CALLER)
     width = result.fields["width"]
     assert isinstance(width, int)
     return np.frombuffer(result.fields["vectors"], dtype="<f4").reshape(-1, width)
@@ -85,7 +84,7 @@ async def test_texts_of_any_length_come_back_in_their_order(load: Add) -> None:
 
 async def test_a_text_is_cut_at_the_most_tokens_and_counted_so(load: Add) -> None:
     model = await load("embed", max_tokens=2)
-    result = await model.engine.run({"input": ("a a b b b",)}, None)
+    result = await model.engine.run({"input": ("a a b b b",)}, None, CALLER)
     assert result.prompt_tokens == 2
     assert np.allclose(await vectors(model, "a a b b b"), await vectors(model, "a a"))
 
@@ -102,22 +101,22 @@ async def test_fewer_dimensions_are_unit_vectors_again(load: Add) -> None:
 async def test_what_is_no_list_of_texts_is_refused(load: Add, wrong: dict[str, object]) -> None:
     model = await load("embed")
     with pytest.raises(BadPayload):
-        await model.engine.run(wrong, None)
+        await model.engine.run(wrong, None, CALLER)
 
 
 async def test_a_classifier_gives_labels_with_their_chances(load: Add) -> None:
     model = await load("classify", labels=["x", "y", "z"])
-    result = await model.engine.run({"input": ("a a a", "b")}, None)
+    result = await model.engine.run({"input": ("a a a", "b")}, None, CALLER)
     first, second = result.fields["labels"]  # type: ignore[misc]
     assert (first["label"], second["label"]) == ("x", "y")
     assert first["score"] == pytest.approx(np.exp(3) / (np.exp(3) + 2), abs=1e-5)
     assert sum(first["scores"].values()) == pytest.approx(1)
 
 
-async def test_labels_that_do_not_fit_the_model_are_said(load: Add) -> None:
-    model = await load("classify", labels=["x"])
-    with pytest.raises(BadPayload, match="3 scores for 1 labels"):
-        await model.engine.run({"input": ("a",)}, None)
+async def test_labels_that_do_not_fit_the_model_are_said_before_it_serves(load: Add, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Unusable):
+        await load("classify", labels=["x"])
+    assert "3 scores for 1 labels" in capsys.readouterr().out
 
 
 def test_a_model_that_is_no_text_encoder_is_refused(tmp_path: Path) -> None:
@@ -127,4 +126,4 @@ def test_a_model_that_is_no_text_encoder_is_refused(tmp_path: Path) -> None:
     model.graph.input[0].name = "pixels"
     onnx.save(model, folder / "model.onnx")
     with pytest.raises(BadFolder, match="no text encoder"):
-        repository.add(tmp_path / "models", folder, name="m", version="1", task="embed")
+        modelling.add(tmp_path / "models", folder, task="embed")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 from aiohttp import web
 
-from orchestrator.dispatch.ask import Ask
-from orchestrator.http import errors, headers
+from sync.api import errors, headers
+from sync.api.ask import Ask
 from sync.kit import ids
 from sync.kit.ids import RequestId
-from sync.wire.levels import Level
 
 MAX_BODY = 4 * 1024 * 1024
 BODY_TIMEOUT_S = 30.0
@@ -43,8 +43,41 @@ class Message(_Body):
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
+class TextDocument(_Body):
+    """A document given as an object."""
+
+    text: str
+
+
 class StreamOptions(_Body):
     include_usage: bool = False
+
+
+class JsonSchema(_Body):
+    """A named JSON schema."""
+
+    name: str = pydantic.Field("answer", max_length=200)
+    strict: bool | None = None
+    schema_: dict[str, Any] = pydantic.Field(alias="schema")
+
+
+class ResponseFormat(_Body):
+    """What form the answer has."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _with_schema(self) -> ResponseFormat:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema goes with the type 'json_schema'")
+        return self
+
+
+Bias = Annotated[float, pydantic.Field(ge=-100, le=100)]
+_OPTIONS = (
+    "n", "top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "top_logprobs",
+)  # fmt: skip
 
 
 class ChatBody(_Body):
@@ -60,17 +93,25 @@ class ChatBody(_Body):
     top_p: float | None = pydantic.Field(None, gt=0, le=1)
     seed: int | None = pydantic.Field(None, ge=-(2**63), lt=2**63)
     stop: str | Annotated[list[str], pydantic.Field(max_length=16)] | None = None
-    n: Literal[1] | None = 1
+    n: int | None = pydantic.Field(None, ge=1, le=16)
+    top_k: int | None = pydantic.Field(None, ge=0, le=1_000_000)
+    min_p: float | None = pydantic.Field(None, ge=0, le=1)
+    repetition_penalty: float | None = pydantic.Field(None, ge=0.01, le=10)
+    frequency_penalty: float | None = pydantic.Field(None, ge=-2, le=2)
+    presence_penalty: float | None = pydantic.Field(None, ge=-2, le=2)
+    logit_bias: Annotated[dict[str, Bias], pydantic.Field(max_length=1024)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = pydantic.Field(None, ge=0, le=20)
+    service_tier: Literal["auto", "default", "flex", "priority"] | None = None
     tools: None = None
     functions: None = None
-    response_format: dict[str, Any] | None = None
+    response_format: ResponseFormat | None = None
 
-    @pydantic.field_validator("response_format")
-    @classmethod
-    def _plain_text(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value not in (None, {"type": "text"}):
-            raise ValueError("only {'type': 'text'} is supported")
-        return value
+    @pydantic.model_validator(mode="after")
+    def _fit_together(self) -> ChatBody:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs: needs logprobs to be true")
+        return self
 
     def ask(self, request: web.Request, cap: int) -> Ask:
         """The request for the pipeline. `cap`: the tenant's most tokens an answer."""
@@ -89,8 +130,13 @@ class ChatBody(_Body):
             "seed": self.seed,
             "stop": stop,
         }
+        # What is not asked for is left out, so that the same request has the same bytes, and the same answer in a cache.
+        payload |= {name: value for name in _OPTIONS if (value := getattr(self, name)) is not None}
+        if self.response_format is not None and self.response_format.type != "text":
+            payload["response_format"] = self.response_format.model_dump(by_alias=True, exclude_none=True)
         texts = tuple(m.text for m in self.messages)
-        return _ask(request, "generate", self.model, texts, payload, stream=self.stream, max_tokens=wanted)
+        ask = _ask(request, "generate", self.model, texts, payload, stream=self.stream, max_tokens=wanted)
+        return replace(ask, batch=self.service_tier == "flex")
 
 
 class EmbeddingsBody(_Body):
@@ -117,6 +163,27 @@ class ClassifyBody(_Body):
     def ask(self, request: web.Request, _cap: int) -> Ask:
         texts = (self.input,) if isinstance(self.input, str) else tuple(self.input)
         return _ask(request, "classify", self.model, texts, {"input": texts})
+
+
+class RerankBody(_Body):
+    """POST /v1/rerank: which documents answer the query best, as other rerank APIs have it."""
+
+    model: str
+    query: str = pydantic.Field(min_length=1)
+    documents: Annotated[list[str | TextDocument], pydantic.Field(min_length=1, max_length=MAX_INPUTS)]
+    top_n: int | None = pydantic.Field(None, ge=1)
+    return_documents: bool = False
+
+    @property
+    def texts(self) -> list[str]:
+        """The documents' texts."""
+        return [document if isinstance(document, str) else document.text for document in self.documents]
+
+    def ask(self, request: web.Request, _cap: int) -> Ask:
+        if any(not text for text in self.texts):
+            raise errors.BadRequest("documents: a text is empty.", param="documents")
+        texts = (self.query, *self.texts)
+        return _ask(request, "rerank", self.model, texts, {"input": texts})
 
 
 class DecisionBody(_Body):
@@ -173,21 +240,10 @@ def _ask(
         payload=payload,
         stream=stream,
         max_tokens=max_tokens,
-        declared=_declared(request),
+        declared=headers.declared_level(request),
         trace=headers.trace(request),
         no_store="no-store" in request.headers.get("cache-control", "").lower(),
     )
-
-
-def _declared(request: web.Request) -> Level:
-    """The level that the app declares; it can only raise. Raises BadRequest where it is none."""
-    word = request.headers.get("x-ringfence-level")
-    if word is None:
-        return Level.PUBLIC
-    try:
-        return Level.of(word)
-    except ValueError as error:
-        raise errors.BadRequest(f"x-ringfence-level: {error}.", param="x-ringfence-level", code="invalid_level") from error
 
 
 def new_request_id() -> str:

@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Iterable
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
-from orchestrator.http import bodies, errors, headers, inference
+from sync.api import bodies, errors, headers
+from sync.api.errors import Responses
 from sync.kit import errors as kit_errors
 from sync.kit import logs
 
 log = logs.get("http")
+TOLD = "told"
+"""Where a request keeps the response of a stream whose client has had the error as an event."""
 KEEP_ALIVE_S = 75.0
 STOP_S = 10.0
 
@@ -20,8 +23,8 @@ STOP_S = 10.0
 class Server:
     """One listening server."""
 
-    def __init__(self, routes: Iterable[web.RouteDef]) -> None:
-        application = web.Application(client_max_size=bodies.MAX_BODY, middlewares=[_answers_everything])
+    def __init__(self, routes: Iterable[web.RouteDef], responses: Responses, *, max_body: int = bodies.MAX_BODY) -> None:
+        application = web.Application(client_max_size=max_body, middlewares=[_answers_everything(responses)])
         application.add_routes(list(routes))
         application.on_response_prepare.append(_say_ids)
         self._runner = web.AppRunner(
@@ -35,8 +38,7 @@ class Server:
             await web.TCPSite(self._runner, host, port).start()
         except OSError as error:
             raise kit_errors.Misconfigured(
-                f"Cannot listen on {host}:{port} ({error.strerror or error}): is another hub running? "
-                "Choose another port with --port or RINGFENCE_HTTP_PORT.",
+                f"Cannot listen on {host}:{port} ({error.strerror or error}): is another process there? Choose another port.",
                 code="port_unavailable",
             ) from error
         address = self._runner.addresses[0]
@@ -47,26 +49,35 @@ class Server:
         await self._runner.cleanup()
 
 
-@web.middleware
-async def _answers_everything(request: web.Request, handler: Handler) -> web.StreamResponse:
+def _answers_everything(responses: Responses) -> Middleware:
+    """The one middleware, with this side's answers to errors."""
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await _answered(responses, request, handler)
+
+    return answer
+
+
+async def _answered(responses: Responses, request: web.Request, handler: Handler) -> web.StreamResponse:
     """Gives each request its id, and each error its form: no traceback and no library's words reach a client."""
     request_id = request["request_id"] = bodies.new_request_id()
     try:
         response = await handler(request)
     except kit_errors.RingfenceError as error:
-        told: web.StreamResponse | None = request.get(inference.TOLD)
-        response = told or errors.response_of(error, request_id)
+        told: web.StreamResponse | None = request.get(TOLD)
+        response = told or responses.response_of(error, request_id)
     except web.HTTPException as error:
         ours = errors.of_aiohttp(error)
         if ours is None:
             raise
-        response = errors.response_of(ours, request_id)
+        response = responses.response_of(ours, request_id)
         response.set_status(error.status)
     except (ConnectionError, asyncio.CancelledError):
         raise
     except Exception as error:
         log.error("request_failed", request=request_id, path=request.path, error=type(error).__name__)
-        response = errors.response_of(error, request_id)
+        response = responses.response_of(error, request_id)
     return response
 
 
