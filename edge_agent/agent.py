@@ -8,18 +8,28 @@ import json
 import os
 import secrets
 
+from classifiers import engine
 from edge_agent import identity
 from edge_agent.cache.answers import AnswerCache
 from edge_agent.guard import Guard
+from edge_agent.http import open_inference
+from edge_agent.http.errors import RESPONSES
+from edge_agent.http.open_inference import OpenInference
+from edge_agent.http.openai import OpenAi
+from edge_agent.http.operations import Operations
 from edge_agent.inference.meters import InferenceMeters
 from edge_agent.inference.repository.folder import ModelsFolder
-from edge_agent.inference.repository.lifecycle import Limits, Repository
+from edge_agent.inference.repository.lifecycle import Limits as ModelLimits
+from edge_agent.inference.repository.lifecycle import Repository
 from edge_agent.intake import Intake
 from edge_agent.link import Link
 from edge_agent.outbox import Outbox
 from edge_agent.runner import Runner
 from edge_agent.settings import Settings
+from edge_agent.site import Site
+from sync.api.server import Server
 from sync.audit.journal import Journal
+from sync.bundle.limits import Limits
 from sync.bus.nats import Login, NatsBus
 from sync.bus.port import Incoming
 from sync.kit import clock as clocks
@@ -52,9 +62,10 @@ class Agent:
         self.bus = NatsBus(login, self.me.id)
         self.guard = Guard(settings.state, self.me.id, self.me.hub_key, keys.at_rest, self.clock)
         self.registry = Registry()
+        self.url = ""
         self.repository = Repository(
             ModelsFolder(settings.models), hub=self.me.hub_key, resources=settings.resources,
-            limits=Limits(settings.models_mib), meters=InferenceMeters(self.registry),
+            limits=ModelLimits(settings.models_mib), meters=InferenceMeters(self.registry),
         )  # fmt: skip
         self.cache = AnswerCache(settings.state / "cache.db", keys.at_rest, self.clock, max_bytes=settings.cache_mib << 20)
         self.journal = Journal(settings.journal, self.me.id, keys.signer, self.clock)
@@ -63,6 +74,7 @@ class Agent:
         self.intake = Intake(self.bus, self.me.id, sessions, self.runner)
         self.link = Link(self.bus, self.guard, self.me.id, SiteId(admission.site), self.beat)
         self.outbox: Outbox | None = None
+        self.server = self._server() if settings.http_port is not None else None
 
     async def start(self) -> None:
         """Checks what is on disk, loads the models, and goes on line. Raises Misconfigured, having stopped what it started."""
@@ -88,17 +100,32 @@ class Agent:
         self.tasks.keep("outbox", outbox.pump)
         self.tasks.keep("models", self.repository.watch)
         self.tasks.keep("status", self._write_status)
+        if self.server is not None:
+            port = await self.server.start(self.settings.http_host, self.settings.http_port or 0)
+            self.url = f"http://{self.settings.http_host}:{port}"
         log.info("agent_ready", agent=self.me.id, models=self.repository.names, bundle=self.guard.current.serial)
 
     async def stop(self) -> None:
         """Takes nothing new, ends what is at work, writes what waits, and goes."""
         self.intake.accepting = False
+        if self.server is not None:
+            await self.server.stop()
         await self.runner.stop(STOP_S)
         await self.tasks.stop(STOP_S)
         await self.bus.close()
         await self.repository.close()
         self.journal.close()
         self.cache.close()
+
+    def _server(self) -> Server:
+        """The site's own API."""
+        site = Site(
+            me=self.me.id, guard=self.guard, repository=self.repository, runner=self.runner, classifier=engine.load(),
+            limits=Limits(self.clock), at_rest=self.me.keys.at_rest, clock=self.clock,
+        )  # fmt: skip
+        operations = Operations(site, self.registry, lambda: self.bus.connected)
+        routes = [*OpenAi(site).routes(), *OpenInference(site).routes(), *operations.routes()]
+        return Server(routes, RESPONSES, max_body=open_inference.MAX_BODY)
 
     def beat(self) -> Beat:
         """How this agent is now."""
@@ -127,7 +154,7 @@ class Agent:
         beat = self.beat()
         status = {
             "agent": beat.agent, "pid": os.getpid(), "at": self.clock.wall(), "linked": self.bus.connected,
-            "hub_heard": self.guard.contact, "bundle_serial": beat.bundle_serial, "models": beat.models,
+            "hub_heard": self.guard.contact, "bundle_serial": beat.bundle_serial, "url": self.url, "models": beat.models,
             "repository": self.repository.status(), "mistakes": self.repository.mistakes,
             "running": beat.running, "journal_records": beat.journal_next,
             "journal_waiting": beat.journal_next - beat.journal_receipted,

@@ -12,7 +12,6 @@ from classifiers import engine
 from orchestrator.broker import Broker
 from orchestrator.dispatch import record
 from orchestrator.dispatch.conversation import Line
-from orchestrator.dispatch.limits import Limits
 from orchestrator.dispatch.pipeline import Meters, Pipeline, Timing
 from orchestrator.fleet.presence import Presence
 from orchestrator.http.administration import Administration
@@ -28,6 +27,7 @@ from orchestrator.store.ledger import SqlLedger
 from sync.api.server import Server
 from sync.audit import replication
 from sync.audit.journal import Journal
+from sync.bundle.limits import Limits
 from sync.bus.nats import Login, NatsBus
 from sync.bus.port import Incoming
 from sync.crypto import keyring, sealing, signing

@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from classifiers import cli as classify_cli
+from classifiers import profiles
 from classifiers.engine import load
 from orchestrator import app, models_cli, settings
 from orchestrator.access import keys as access
-from orchestrator.dispatch import profiles
 from orchestrator.fleet import admission
 from orchestrator.ledger import verify as ledger_verify
 from orchestrator.store.administration import SqlAgents, SqlConfiguration, SqlKeys

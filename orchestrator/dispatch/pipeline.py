@@ -17,13 +17,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from classifiers import profiles
 from classifiers.engine import Classifier
 from classifiers.redaction import Mode, Restorer, Vault
 from classifiers.verdict import Assessment
-from orchestrator.dispatch import profiles, record
+from orchestrator.dispatch import record
 from orchestrator.dispatch.ask import Admitted, Decided, Delta, Outcome
 from orchestrator.dispatch.conversation import AgentFailed, AgentLost, Attempt, Line
-from orchestrator.dispatch.limits import Limits
 from orchestrator.fleet.presence import Presence
 from orchestrator.routing import plan as plans
 from orchestrator.routing.plan import Choice
@@ -31,6 +31,8 @@ from sync.api.ask import Ask
 from sync.audit.journal import Journal
 from sync.bundle import authenticate, authorize, decide
 from sync.bundle.authenticate import Principal
+from sync.bundle.decide import PolicyDenied
+from sync.bundle.limits import Limits
 from sync.bundle.snapshot import Snapshot, Tenant
 from sync.bus.port import BusUnavailable
 from sync.crypto.sealing import SealingKey
@@ -45,16 +47,6 @@ from sync.wire.session import HubSessions
 
 log = logs.get("pipeline")
 TASKS = ("generate", "embed", "classify", "rerank")
-QUICK_CHARACTERS = 4_000
-"""Texts up to this long are classified on the event loop where the model need not read them: the patterns take 0.1 ms."""
-INLINE_CHARACTERS = 200
-"""Texts up to this long are classified on the event loop; longer ones on a thread, as the model takes 10 ms for 2 KB."""
-
-
-class PolicyDenied(errors.Refused):
-    """No place may process this request; `reasons` say why."""
-
-    code = "policy_denied"
 
 
 class NoEligibleAgent(errors.Retryable):
@@ -227,11 +219,7 @@ class Pipeline:
         """Classifies all the texts of the request as the tenant wants it, and raises the level to the declared one."""
         settings = profiles.of(self._snapshot(), tenant)
         wanted = all_spans or profiles.needs_all_spans(tenant)
-        size = sum(map(len, ask.texts))
-        if size <= INLINE_CHARACTERS or (size <= QUICK_CHARACTERS and self._classifier.is_quick(ask.texts, settings)):
-            assessment = self._classifier.assess(ask.texts, settings, all_spans=wanted)
-        else:
-            assessment = await asyncio.to_thread(self._classifier.assess, ask.texts, settings, all_spans=wanted)
+        assessment = await profiles.assess(self._classifier, ask.texts, settings, all_spans=wanted)
         if assessment.failed:
             log.error("classification_failed", request=ask.request)
         if ask.declared > assessment.level:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.dispatch.ask import Decided, Outcome
-from orchestrator.dispatch.limits import Left
+from sync.bundle.limits import Left
 
 
 def of(decided: Decided, outcome: Outcome, left: Left) -> dict[str, str]:

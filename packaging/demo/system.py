@@ -42,6 +42,8 @@ class Place:
     name: str
     zone: str
     site: str
+    api: bool = False
+    """Whether it has the site's own API."""
 
 
 class NotReady(Exception):
@@ -111,6 +113,8 @@ class System:
 
     def start_agent(self, name: str) -> None:
         command = ["ringfence-agent", "run", "--state", self.agent(name), "--models", self.models, "--threads", 1]
+        if any(place.api for place in self.places if place.name == name):
+            command += ["--http-port", 0]
         self._start(name, *command)
 
     def start(self) -> None:

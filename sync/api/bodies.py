@@ -206,15 +206,17 @@ class DecisionBody(_Body):
         return _ask(request, "embed", self.model, texts, {})
 
 
-async def read(request: web.Request, kind: type[B]) -> B:
+async def read(request: web.Request, kind: type[B], *, most: int = MAX_BODY) -> B:
     """The checked body. Raises BadRequest with one sentence for the first mistake, or TooLarge."""
-    if (request.content_length or 0) > MAX_BODY:
-        raise errors.TooLarge(f"The body has {request.content_length} bytes; at most {MAX_BODY} are taken.")
+    if (request.content_length or 0) > most:
+        raise errors.TooLarge(f"The body has {request.content_length} bytes; at most {most} are taken.")
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             raw = await request.read()
     except TimeoutError as error:
         raise errors.TooSlow(f"The body did not come within {BODY_TIMEOUT_S:.0f} s.") from error
+    if len(raw) > most:
+        raise errors.TooLarge(f"The body has over {most} bytes.")
     try:
         return kind.model_validate_json(raw)
     except pydantic.ValidationError as error:

@@ -11,7 +11,8 @@ from aiohttp import web
 
 from sync.bundle.authenticate import InvalidKey
 from sync.bundle.authorize import Forbidden, UnknownModel
-from sync.bundle.decide import Reason
+from sync.bundle.decide import PolicyDenied, Reason
+from sync.bundle.limits import LimitReached
 from sync.kit import errors
 
 
@@ -39,7 +40,8 @@ class TooSlow(errors.Refused):
 
 StatusTable = Sequence[tuple[type[Exception], int]]
 _SHARED: StatusTable = (
-    (InvalidKey, 401), (Forbidden, 403), (UnknownModel, 404), (TooLarge, 413), (TooSlow, 408), (errors.Retryable, 503),
+    (InvalidKey, 401), (PolicyDenied, 403), (Forbidden, 403), (UnknownModel, 404), (TooSlow, 408), (TooLarge, 413),
+    (LimitReached, 429), (errors.Retryable, 503),
     (errors.Refused, 400), (errors.Misconfigured, 400),
 )  # fmt: skip
 BY_CODE = {

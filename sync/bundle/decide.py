@@ -13,8 +13,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sync.bundle.snapshot import Deployment, Model, Rule, Snapshot, Tenant
+from sync.kit import errors
 from sync.kit.ids import Region
 from sync.wire.levels import CacheScope, Level, Zone
+
+
+class PolicyDenied(errors.Refused):
+    """No place may process this request; `reasons` say why."""
+
+    code = "policy_denied"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,10 @@ from tests.support import builders
 R = RequestId("req_1")
 GOLDEN = {
     "accepted": (Accepted(R), "9301a8616363657074656481a772657175657374a57265715f31"),
-    "chunk": (Chunk(R, 3, "hé"), "9301a56368756e6b83a772657175657374a57265715f31a873657175656e636503a474657874a368c3a9"),
+    "chunk": (
+        Chunk(R, 3, "hé"),
+        "9301a56368756e6b85a772657175657374a57265715f31a873657175656e636503a474657874a368c3a9a663686f69636500a673636f726573c400",
+    ),
     "cancel": (Cancel(R), "9301a663616e63656c81a772657175657374a57265715f31"),
     "ping": (Ping(R), "9301a470696e6781a772657175657374a57265715f31"),
     "pong": (Pong(True), "9301a4706f6e6781a7776f726b696e67c3"),
@@ -22,7 +25,7 @@ GOLDEN = {
     ),
 }
 DIGESTS = {
-    "run": (builders.run(), "6b4b683975cc57c3cc199a86bc7d129b"),
+    "run": (builders.run(), "9cee93cd71b22e98bb9f7f4080112200"),
     "done": (Done(R, b"\x80", 1, 2, "stop", False, 0, 1.5), "b1492627eac7b2638b85029a5229d11f"),
     "failed": (Failed(R, "overloaded", "Full.", True, 2.0), "e5523def86f08f1f9218106943f3e866"),
     "sealed": (Sealed("s1", b"k", b"g", b"b"), "fb0b8d58481aa22754d16884fd8b24e9"),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import struct
 
+from classifiers.onnx.session import BadModel, NoProvider
+from edge_agent.inference.manifest import BadFolder
 from edge_agent.inference.port import BadPayload, Choice, ContextExceeded, Overloaded, Piece, Result, TokenScore
 from sync.kit import errors
 from sync.wire import codec
 
 MAX_FRAME = 64 * 1024 * 1024
 Frame = dict[str, object]
-_REFUSALS: tuple[type[errors.RingfenceError], ...] = (BadPayload, ContextExceeded)
+_KINDS: tuple[type[errors.RingfenceError], ...] = (BadPayload, ContextExceeded, BadFolder, BadModel, NoProvider)
 
 
 class WorkerGone(errors.Retryable):
@@ -76,7 +78,7 @@ def error_of(frame: Frame) -> errors.RingfenceError:
     code, sentence = str(frame["code"]), str(frame["sentence"])
     if frame["type"] == Overloaded.__name__:
         return Overloaded(sentence, retry_after_s=float(str(frame["wait"])))
-    for kind in _REFUSALS:
+    for kind in _KINDS:
         if frame["type"] == kind.__name__:
             return kind(sentence, code=code)
     if frame["retryable"]:

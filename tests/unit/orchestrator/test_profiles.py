@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.dispatch import profiles
+from classifiers import profiles
 from orchestrator.tenants import document
 from sync.bundle.snapshot import Redaction, Route, Rule, Snapshot
 from sync.wire.levels import Level, Zone

@@ -1,4 +1,4 @@
-"""How much each tenant uses now: requests and tokens a minute, and requests at work. In memory, one hub's share."""
+"""How much each tenant uses now: requests and tokens a minute, and requests at work. In memory, one process's share."""
 
 from __future__ import annotations
 
