@@ -33,7 +33,7 @@ from sync.kit import errors, logs
 log = logs.get("batcher")
 PIECE_S = 0.2
 """Seconds that a piece of a prompt may keep the others' tokens waiting."""
-LEAST_PIECE, MOST_PIECE = 16, 256
+LEAST_PIECE = 16
 FIRST_RATE = 500.0
 """Prompt tokens a second, before any were measured."""
 IDLE_S = 5.0
@@ -45,11 +45,11 @@ EXPIRE_EVERY_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much one model takes on. `rows` decode together; `most_tokens` of cache in all; `context` of one sequence."""
+    """How much one model takes on. `rows` decode together; `most_tokens` of cache in all; `piece` of a prompt at a time."""
 
     rows: int
     most_tokens: int
-    context: int
+    piece: int
     ends: frozenset[int]
 
 
@@ -200,7 +200,7 @@ class Batcher:
 
     def _prefill_piece(self, sequence: Sequence) -> None:
         row = len(self._rows)
-        size = MOST_PIECE if row == 0 else max(LEAST_PIECE, min(MOST_PIECE, int(self._rate * PIECE_S)))
+        size = self._bounds.piece if row == 0 else min(self._bounds.piece, max(LEAST_PIECE, int(self._rate * PIECE_S)))
         piece = sequence.prompt[sequence.length : sequence.length + self._decoder.most_at_once(size)]
         began = time.perf_counter()
         try:

@@ -48,7 +48,7 @@ class Generator:
         self._prefixes = PrefixCache(most_bytes=kv_bytes // PREFIX_SHARE, token_bytes=token_bytes)
         self._grammars = Grammars(folder / "tokenizer.json", self._decoder.vocabulary or self._tokens.size, self._config.ends)
         queue: FairQueue[Sequence] = FairQueue(most=manifest.queue, most_s=manifest.queue_s)
-        bounds = Bounds(manifest.rows, most_tokens, self._context, self._config.ends)
+        bounds = Bounds(manifest.rows, most_tokens, manifest.prefill_tokens, self._config.ends)
         self._batcher = Batcher(manifest.name, self._decoder, self._prefixes, queue, bounds, meters)
 
     @property
