@@ -12,6 +12,7 @@ from sync.crypto import digest
 from sync.kit import errors, files
 
 NAME = "manifest.json"
+SIGNATURE = "manifest.sig"
 MAX_MANIFEST = 256 * 1024
 FileName = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Sha256 = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -125,7 +126,9 @@ def check(folder: Path, manifest: Manifest) -> None:
 
 def build(folder: Path, **fields: object) -> Manifest:
     """Writes a manifest over all the plain files of a folder; `fields` are the manifest's own. Raises BadFolder."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.is_symlink() and path.name != NAME)
+    names = sorted(
+        path.name for path in folder.iterdir() if path.is_file() and not path.is_symlink() and path.name not in (NAME, SIGNATURE)
+    )
     try:
         manifest = Manifest.model_validate(
             {**fields, "files": {name: digest.file_sha256(str(folder / name)) for name in names if not name.startswith(".")}}

@@ -124,5 +124,7 @@ def likeliest(scores: Array, size: int) -> Array:
 def _largest(values: Array, size: int) -> Array:
     if size >= len(values):
         return np.asarray(np.argsort(-values, kind="stable"))
+    if size == 0:
+        return np.empty(0, dtype=np.int64)
     found = np.argpartition(values, len(values) - size)[-size:]
     return np.asarray(found[np.argsort(-values[found], kind="stable")])

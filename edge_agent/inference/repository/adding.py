@@ -77,7 +77,7 @@ def add(
                 "It then runs in a process of its own, with a memory limit."
             )
         if signed is None:
-            (beside / trust.SIGNATURE).unlink(missing_ok=True)
+            (beside / manifests.SIGNATURE).unlink(missing_ok=True)
             fields = {**_guessed(beside), **{k: v for k, v in (wish.fields or {}).items() if v not in (None, [], "")}}
             name = wish.name or source.name.lower()
             signed_now = manifests.build(beside, name=name, version=wish.version or _next(models, name), **fields)
@@ -102,8 +102,9 @@ def unpack(models: ModelsFolder, archive: Path, told: Told = say_nothing) -> Pat
                 whole += member.size
                 if count > MAX_FILES or whole > MAX_BYTES:
                     raise BadFolder(f"{archive} has over {MAX_FILES} files, or over {MAX_BYTES} bytes.")
-                if not (member.isfile() or member.isdir()):
-                    raise BadFolder(f"{archive} holds '{member.name[:200]}', which is neither a file nor a folder.")
+                inside = not member.name.startswith("/") and ".." not in Path(member.name).parts
+                if not inside or not (member.isfile() or member.isdir()):
+                    raise BadFolder(f"{archive} holds '{member.name[:200]}', which is neither a file nor a folder inside it.")
                 opened.extract(member, target, filter="data")
                 done += member.size
                 told(member.name, done, whole)
@@ -176,7 +177,7 @@ def _gather(source: Path, beside: Path, told: Told, *, move: bool) -> None:
 
 def _signed_manifest(folder: Path, hub: PublicKey | None) -> Manifest | None:
     """The folder's own manifest where the hub signed it and the files are the ones it names. Raises BadFolder."""
-    if hub is None or not (folder / trust.SIGNATURE).is_file() or not (folder / manifests.NAME).is_file():
+    if hub is None or not (folder / manifests.SIGNATURE).is_file() or not (folder / manifests.NAME).is_file():
         return None
     manifest = manifests.read(folder)
     if trust.standing(Version(folder, manifest, State(), used=False), hub) is not Standing.SIGNED:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from edge_agent.inference import manifest as manifests
 from edge_agent.inference.manifest import BadFolder
-from edge_agent.inference.repository import trust
 from edge_agent.inference.repository.adding import Told
 from edge_agent.inference.repository.folder import ModelsFolder
 from sync.bus.port import Bus
@@ -48,7 +47,7 @@ async def fetch(bus: Bus, models: ModelsFolder, package: Package, told: Told) ->
         for file in package.files:
             done = await _fetch_file(bus, target / _plain(file.name), file, told, done, whole)
         files.write_atomically(target / manifests.NAME, package.manifest)
-        files.write_atomically(target / trust.SIGNATURE, package.signature)
+        files.write_atomically(target / manifests.SIGNATURE, package.signature)
     except OSError as error:
         raise files.not_writable(target, error) from error
     return target

@@ -11,12 +11,10 @@ from __future__ import annotations
 import enum
 from pathlib import Path
 
-from edge_agent.inference.manifest import NAME, BadFolder, Manifest
+from edge_agent.inference.manifest import NAME, SIGNATURE, BadFolder, Manifest
 from edge_agent.inference.repository.folder import Version
 from sync.crypto import digest, signing
 from sync.crypto.signing import PublicKey
-
-SIGNATURE = "manifest.sig"
 
 
 class Standing(enum.Enum):
