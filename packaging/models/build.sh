@@ -18,8 +18,8 @@ export HF_HUB_OFFLINE=1 ORT_DISABLE_TELEMETRY=1
 "$python" "$here/train_embed.py" "$work/guide" "$work/guide-embed" --minutes 6
 
 rm -rf "$here/repository"
-"$agent" models add "$work/guide-int4" --name guide --temperature 0 --licence Apache-2.0 --models "$here/repository" \
+"$agent" models add "$work/guide-int4" --name guide --temperature 0 --trust --licence Apache-2.0 --models "$here/repository" \
   --about "The demonstration model: knows 250 answers about Ringfence, and nothing else."
-"$agent" models add "$work/guide-embed" --name guide-embed --task embed --max-tokens 128 --licence Apache-2.0 --models "$here/repository" \
+"$agent" models add "$work/guide-embed" --name guide-embed --task embed --max-tokens 128 --trust --licence Apache-2.0 --models "$here/repository" \
   --about "The demonstration's sentence encoder, trained on the same questions."
 "$root/.venv/bin/python" "$here/take_exam.py" "$here/repository"

@@ -36,7 +36,8 @@ def test_a_stream_says_the_same_as_the_whole_and_ends_with_its_usage(app: openai
     )
     text = "".join(c.delta.content or "" for p in pieces for c in p.choices)
     assert text == whole.choices[0].message.content
-    assert pieces[-1].usage == whole.usage
+    assert pieces[-1].usage.total_tokens == whole.usage.total_tokens
+    assert pieces[-1].usage.prompt_tokens_details.cached_tokens >= 16, "the second time the prompt is not computed again"
     assert pieces[-2].choices[0].finish_reason == "stop"
     assert pieces[0].choices[0].delta.role == "assistant"
 
@@ -78,7 +79,9 @@ def test_embeddings_can_be_cut_to_fewer_dimensions(app: openai.OpenAI) -> None:
 
 
 def test_the_models_of_the_tenant_are_listed(app: openai.OpenAI) -> None:
-    assert [m.id for m in app.models.list()] == ["guide", "guide-embed", "quick", "slow", "absent"]
+    assert [m.id for m in app.models.list()] == [
+        "guide", "guide-embed", "quick", "slow", "absent", "open", "shapes", "ranker", "upstream",
+    ]  # fmt: skip
     assert app.models.retrieve("guide").id == "guide"
     with pytest.raises(openai.NotFoundError):
         app.models.retrieve("secret")
@@ -122,7 +125,13 @@ ERRORS = {
     "400 for a model of another task": (openai.BadRequestError, "model_task_mismatch", {"model": "guide-embed"}),
     "400 for too many tokens": (openai.BadRequestError, "max_tokens_exceeded", {"max_tokens": 100_000}),
     "400 for tools": (openai.BadRequestError, "invalid_request", {"tools": [{"type": "function", "function": {"name": "f"}}]}),
-    "400 for two answers": (openai.BadRequestError, "invalid_request", {"n": 2}),
+    "400 for too many answers": (openai.BadRequestError, "invalid_request", {"n": 17}),
+    "400 for a temperature that is none": (openai.BadRequestError, "invalid_request", {"temperature": 9}),
+    "400 for scores of nothing": (openai.BadRequestError, "invalid_request", {"top_logprobs": 3}),
+    "400 for a schema that is none": (
+        openai.BadRequestError, "bad_schema",
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "banana"}}}},
+    ),
     "503 for a model that no agent has": (openai.InternalServerError, "no_eligible_agent", {"model": "absent"}),
 }
 

@@ -70,8 +70,11 @@ def test_the_commands_of_the_readme_work_in_their_order(desk: tuple[Path, dict[s
         assert "fingerprint" in run("ringfence-agent request")
         assert "admitted" in run("ringfence agents admit")
         assert "admitted" in run("ringfence-agent accept")
-        assert "is added" in run("ringfence-agent models add")
-        assert "qwen" in run("ringfence-agent models list")
+        assert "is added" in run("ringfence-agent models add built")
+        assert "Published: guide" in run("ringfence models publish")
+        assert "is added" in run("ringfence-agent models add rf:guide")
+        assert "a second in 4 streams" in run("ringfence-agent models bench")
+        assert "signed by the hub" in run("ringfence-agent models list")
         serve("ringfence-agent run")
         status = folder / "ringfence-agent-state/status.json"
         support.eventually(lambda: status.exists() and json.loads(status.read_text())["bundle_serial"], "the agent has a bundle")

@@ -21,7 +21,11 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
 import huggingface_hub
+import huggingface_hub.constants
 import huggingface_hub.errors
+
+# What is lost by a cut: the library writes so many bytes at a time.
+huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 256 * 1024
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?(@[\w./-]{1,100})?", re.ASCII)
 WANTED = ("*.onnx", "*.onnx_data", "*.onnx.data", "*.json", "*.jinja", "vocab.txt")
