@@ -6,9 +6,9 @@ READY := $(VENV)/.ready
 ARGS ?=
 ONLY ?=
 
-.PHONY: help setup demo test unit lint bench eval peer lock clean
+.PHONY: help setup demo test unit lint bench bench-models eval peer lock clean
 help:  ## What there is to make
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 setup: $(READY)  ## Makes .venv with everything in it
 $(READY): requirements.lock pyproject.toml
@@ -41,6 +41,16 @@ lint: $(READY)  ## ruff, mypy --strict, the layers
 bench: $(READY)  ## Figures as ratios to a limit measured in the same run (ONLY=gateway|classifiers|inference|audit)
 	@$(BIN)/python tests/bench/bench.py $(ONLY)
 
+BUILDER := .bench-models/builder/bin/python
+bench-models: $(READY)  ## Builds the models of make bench ONLY=inference, and llama.cpp beside them (about 10 minutes)
+	@$(PYTHON) -m venv .bench-models/builder && .bench-models/builder/bin/pip install --quiet --disable-pip-version-check \
+	  torch==2.13.0 && .bench-models/builder/bin/pip install --quiet --disable-pip-version-check transformers==5.23.0 onnx==1.23.2 \
+	  onnx-ir==1.1.0 onnxscript==0.7.2 onnxruntime==1.32.0 onnxruntime-genai==0.18.0 safetensors gguf
+	@$(BUILDER) packaging/models/make_decoders.py shape tiny .bench-models/tiny
+	@$(BUILDER) packaging/models/make_decoders.py shape qwen05 .bench-models/qwen05
+	@$(BUILDER) packaging/models/make_gguf.py .bench-models/qwen05-source .bench-models/qwen05.gguf
+	@$(PYTHON) -m venv .bench-models/llama && .bench-models/llama/bin/pip install --quiet --disable-pip-version-check llama-cpp-python numpy
+
 peer:  ## Presidio in a venv of its own, for make bench ONLY=classifiers to measure beside us
 	@$(PYTHON) -m venv .venv-presidio && .venv-presidio/bin/python -m pip install --quiet --disable-pip-version-check presidio-analyzer==2.2.366
 
@@ -51,4 +61,4 @@ lock: pyproject.toml  ## Pins every package again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --generate-hashes --no-header -o requirements.lock pyproject.toml
 
 clean:  ## Removes what make has made
-	rm -rf $(VENV) .venv-presidio .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json
+	rm -rf $(VENV) .venv-presidio .bench-models .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json

@@ -105,11 +105,25 @@ def status(state: State = None, as_json: Annotated[bool, typer.Option("--json", 
     if as_json:
         sys.stdout.write(json.dumps(told) + "\n")
     else:
+        models, mistakes = told.pop("repository", []), told.pop("mistakes", [])
         table = Table(show_header=False, box=None)
         for name, value in told.items():
             table.add_row(name.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value))
         out.print(table)
+        out.print(_models_table(models))
+        for mistake in mistakes:
+            out.print(f"[red]{mistake}[/]", highlight=False)
     raise typer.Exit(0 if told["runs"] else 1)
+
+
+def _models_table(models: list[dict[str, object]]) -> Table:
+    """Each model, whether it is loaded, and on what it runs."""
+    columns = ("name", "version", "task", "state", "running", "mib", "kv_mib", "providers", "standing", "why")
+    table = Table(*(column.replace("_", " ") for column in columns))
+    for model in models:
+        told = [model.get(column, "") for column in columns]
+        table.add_row(*(", ".join(map(str, value)) if isinstance(value, list) else str(value) for value in told))
+    return table
 
 
 @journal_cli.command("verify")

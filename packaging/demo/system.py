@@ -44,6 +44,7 @@ class Place:
     site: str
     api: bool = False
     """Whether it has the site's own API."""
+    threads: int = 1
 
 
 class NotReady(Exception):
@@ -112,9 +113,9 @@ class System:
         self._start("hub", *command)
 
     def start_agent(self, name: str) -> None:
-        command = ["ringfence-agent", "run", "--state", self.agent(name), "--models", self.models, "--threads", 1]
-        if any(place.api for place in self.places if place.name == name):
-            command += ["--http-port", 0]
+        command = ["ringfence-agent", "run", "--state", self.agent(name), "--models", self.models]
+        (place,) = (place for place in self.places if place.name == name)
+        command += ["--threads", place.threads, *(["--http-port", 0] if place.api else [])]
         self._start(name, *command)
 
     def start(self) -> None:

@@ -38,7 +38,8 @@ class Server:
             await web.TCPSite(self._runner, host, port).start()
         except OSError as error:
             raise kit_errors.Misconfigured(
-                f"Cannot listen on {host}:{port} ({error.strerror or error}): is another process there? Choose another port.",
+                f"Cannot listen on {host}:{port} ({error.strerror or error}): is another process there? "
+                "Choose another one with --port, or --http-port at an agent.",
                 code="port_unavailable",
             ) from error
         address = self._runner.addresses[0]

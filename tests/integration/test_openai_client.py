@@ -129,7 +129,8 @@ ERRORS = {
     "400 for a temperature that is none": (openai.BadRequestError, "invalid_request", {"temperature": 9}),
     "400 for scores of nothing": (openai.BadRequestError, "invalid_request", {"top_logprobs": 3}),
     "400 for a schema that is none": (
-        openai.BadRequestError, "bad_schema",
+        openai.BadRequestError,
+        "bad_schema",
         {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "banana"}}}},
     ),
     "503 for a model that no agent has": (openai.InternalServerError, "no_eligible_agent", {"model": "absent"}),
