@@ -48,6 +48,7 @@ bench-models: $(READY)  ## Builds the models of make bench ONLY=inference, and l
 	  onnx-ir==1.1.0 onnxscript==0.7.2 onnxruntime==1.32.0 onnxruntime-genai==0.18.0 safetensors gguf
 	@$(BUILDER) packaging/models/make_decoders.py shape tiny .bench-models/tiny
 	@$(BUILDER) packaging/models/make_decoders.py shape qwen05 .bench-models/qwen05
+	@$(BUILDER) packaging/models/make_decoders.py encoder .bench-models/encoder
 	@$(BUILDER) packaging/models/make_gguf.py .bench-models/qwen05-source .bench-models/qwen05.gguf
 	@$(PYTHON) -m venv .bench-models/llama && .bench-models/llama/bin/pip install --quiet --disable-pip-version-check llama-cpp-python numpy
 

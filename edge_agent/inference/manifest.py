@@ -89,7 +89,7 @@ class Manifest(pydantic.BaseModel):
     """Milliseconds that an encoder waits for a second text to come."""
     threads: int | None = pydantic.Field(None, ge=1, le=1024)
     spinning: bool | None = None
-    """Whether waiting threads burn a core; unset: only where this is the one model of the agent."""
+    """Whether waiting threads burn a core; unset: only where no other model was loaded before this one."""
     providers: list[str] = []
     """onnxruntime's execution providers in the order of preference; empty: as the agent's settings say."""
 

@@ -64,6 +64,8 @@ class System:
         self.port = port
         self.nats_port = nats_port or free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.environment: dict[str, str] = {}
+        """What the processes get beside this one's own."""
         self.url = ""
         self.api_key = ""
         self.admin_key = ""
@@ -186,7 +188,7 @@ class System:
         return self.folder / f"{name}.log"
 
     def _start(self, name: str, script: str, *arguments: object) -> None:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("RINGFENCE")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RINGFENCE")} | self.environment
         with self.log(name).open("ab") as output:
             self.processes[name] = subprocess.Popen(
                 [SCRIPTS / script, *map(str, arguments)], stdout=output, stderr=output, stdin=subprocess.DEVNULL,

@@ -1,6 +1,7 @@
 """Decoders with random weights, for tests and benchmarks: the way of real models without one. Needs torch and transformers.
 
     make_decoders.py fixtures OUT              a very small one of each family, fp32 and int4, and one in Hugging Face's own export
+    make_decoders.py encoder OUT               an encoder of all-MiniLM-L6's shape, fp32
     make_decoders.py shape tiny|qwen05 OUT     one of 4 million or 494 million parameters, int4 with a pruned head, as a model folder
 """
 
@@ -151,5 +152,34 @@ def shape(name: str, out: Path) -> None:
     build(source, out, "int4", "prune_lm_head=true", "block_size=128")
 
 
+class Encoder(torch.nn.Module):
+    """A BERT's token vectors."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask):
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+
+def encoder(out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(7)
+    settings = T.BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, vocab_size=4096)
+    ids, axes = torch.ones(2, 8, dtype=torch.long), {0: "batch", 1: "sequence"}
+    torch.onnx.export(
+        Encoder(T.BertModel(settings, add_pooling_layer=False).eval()), (ids, ids), str(out / "model.onnx"), dynamo=False, opset_version=17,
+        input_names=["input_ids", "attention_mask"], output_names=["hidden"],
+        dynamic_axes={"input_ids": axes, "attention_mask": axes, "hidden": axes})
+    tokenizer(out, 4096)
+
+
 if __name__ == "__main__":
-    fixtures(Path(sys.argv[2])) if sys.argv[1] == "fixtures" else shape(sys.argv[2], Path(sys.argv[3]))
+    match sys.argv[1:]:
+        case ["fixtures", out]:
+            fixtures(Path(out))
+        case ["encoder", out]:
+            encoder(Path(out))
+        case ["shape", name, out]:
+            shape(name, Path(out))

@@ -13,6 +13,7 @@ import os
 import statistics
 import sys
 import time
+from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
@@ -74,7 +75,7 @@ def turns(folder: str, threads: int, size: int, new: int, streams: int) -> dict[
 def bare(folder: str, threads: int, size: int, new: int, streams: int) -> dict[str, object]:
     import onnxruntime as ort
 
-    told = json.loads(open(f"{folder}/genai_config.json").read())["model"]["decoder"]
+    told = json.loads(Path(folder, "genai_config.json").read_text())["model"]["decoder"]
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(f"{folder}/{told['filename']}", options, providers=["CPUExecutionProvider"])

@@ -12,6 +12,7 @@ import asyncio
 import json
 import shutil
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from sync.kit.metrics import Registry
 
 TAKEN = (".onnx", ".data", ".onnx_data", ".json", ".jinja", ".txt", ".model", ".sig")
 """Kinds of files that are of use. Others stay where they are: programs, pictures, weights of other formats."""
+ADDING = ".adding-"
+LEFT_S = 3600.0
 MAX_FILES = 200
 MAX_BYTES = 200 * 1024**3
 MAX_JSON = 4 * 1024 * 1024
@@ -245,12 +248,20 @@ def _try(folder: Path, manifest: Manifest, resources: Resources, *, isolated: bo
     asyncio.run(opened())
 
 
+def _sweep(models: ModelsFolder) -> None:
+    """Removes what a command that was killed has left, once it is old: another may be at work."""
+    for path in models.path.glob(f"{ADDING}*"):
+        if time.time() - path.stat().st_mtime > LEFT_S:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 @contextmanager
 def _beside(models: ModelsFolder) -> Iterator[Path]:
     """A folder for the version in the making, on the same disk; gone afterwards, unless it was put in."""
     try:
         models.path.mkdir(parents=True, exist_ok=True)
-        path = models.path / f".adding-{ids.sortable()}"
+        _sweep(models)
+        path = models.path / f"{ADDING}{ids.sortable()}"
         path.mkdir()
     except OSError as error:
         raise files.not_writable(models.path, error) from error

@@ -289,7 +289,7 @@ class Repository:
             case "upstream":
                 return Upstream(manifest, self._resources.egress, meters)
         await asyncio.to_thread(manifests.check, version.path, manifest)
-        resources = replace(self._resources, alone=len(self._found) == 1)
+        resources = replace(self._resources, alone=not self._loaded)
         if standing is Standing.SIGNED:
             return await asyncio.to_thread(opening.open_local, version.path, manifest, resources, meters)
         isolated = Isolated(version.path, manifest, resources, meters)

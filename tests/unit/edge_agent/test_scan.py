@@ -149,7 +149,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_configuration_that_wants_code_or_files_is_refused_by_its_key(tmp_path: Path, name: str) -> None:
     (tmp_path / "genai_config.json").write_text(HOSTILE[name])
-    with pytest.raises(BadFolder, match="custom_ops_library|enable_profiling"):
+    with pytest.raises(BadFolder, match=r"custom_ops_library|enable_profiling"):
         config.refuse_hostile(tmp_path)
 
 
