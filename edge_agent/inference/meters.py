@@ -32,8 +32,14 @@ class InferenceMeters:
         self.held_bytes = registry.gauge("ringfence_agent_kv_bytes", "Bytes of key-value caches of a loaded model.", label)
         self.waiting = registry.gauge("ringfence_agent_running", "Requests at work or waiting at a model.", label)
 
+        self._models: dict[str, ModelMeters] = {}
+
     def of(self, model: str) -> ModelMeters:
-        return ModelMeters(self, model)
+        """One model's: the same each time."""
+        known = self._models.get(model)
+        if known is None:
+            known = self._models[model] = ModelMeters(self, model)
+        return known
 
 
 class ModelMeters:

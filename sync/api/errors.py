@@ -47,7 +47,7 @@ _SHARED: StatusTable = (
 BY_CODE = {
     "overloaded": 503, "bad_payload": 400, "context_length_exceeded": 400, "audit_unavailable": 503, "deadline_exceeded": 504,
     "schema_unsatisfiable": 400, "bad_schema": 400, "policy_denied": 403, "model_failed": 502, "model_crashed": 502,
-    "upstream_failed": 502, "model_not_here": 404,
+    "upstream_failed": 502, "model_unusable": 503, "cancelled": 503, "model_not_here": 404,
 }  # fmt: skip
 _TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",

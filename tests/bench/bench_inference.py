@@ -130,6 +130,8 @@ def _cycles() -> Row:
 
 
 def _cycled() -> tuple[float, float]:
+    logs.configure(level="error")
+
     async def cycle() -> tuple[float, float]:
         with tempfile.TemporaryDirectory() as folder:
             modelling.copied(Path(folder), modelling.DECODERS / "llama-int4")

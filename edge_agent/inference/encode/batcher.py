@@ -74,6 +74,7 @@ class EncodeBatcher:
         self._change = threading.Condition()
         self._at_work: dict[int, tuple[Stop, list[Job]]] = {}
         self._open_jobs = 0
+        self._rows_waiting = 0
         self._closing = False
         self._last_done = 0.0
         self._threads = [
@@ -97,7 +98,8 @@ class EncodeBatcher:
             gone = [waiting.item for waiting in self._queue.put(job, job.caller, 0.0, now)]
             gone += (old := [waiting.item for waiting in self._queue.expired(now)])
             self._open_jobs += 1
-            self._change.notify()
+            self._rows_waiting += job.left
+            self._change.notify(min(job.left, len(self._threads)))
         for other in gone:
             self._end(other, self._queue.too_old() if other in old else self._queue.overloaded())
 
@@ -149,11 +151,14 @@ class EncodeBatcher:
         now = time.monotonic()
         batch: list[tuple[Job, Row]] = []
         shortest = longest = 0
+        # Its share of what waits: what one thread takes, those that are free too would have to wait for.
+        free = len(self._threads) - len(self._at_work)
+        share = -(-self._rows_waiting // max(1, free))
         while (job := self._queue.peek(now)) is not None:
             if len(job.rows) == len(job.results):
                 self._meters.queued(now - job.put_at)
             taken = 0
-            while job.rows:
+            while job.rows and len(batch) < share:
                 size = job.rows[0].size
                 low, high = (min(shortest, size), max(longest, size)) if batch else (size, size)
                 alike = high <= low * MOST_PADDING if self._pads else high == low
@@ -166,6 +171,7 @@ class EncodeBatcher:
             if job.rows:
                 break
             self._queue.remove(job, job.caller)
+        self._rows_waiting -= len(batch)
         return batch
 
     def _run(self, batch: list[tuple[Job, Row]], stop: Stop) -> None:
@@ -205,6 +211,8 @@ class EncodeBatcher:
                 return
             job.ended = True
             self._open_jobs -= 1
+            self._rows_waiting -= len(job.rows)
+            job.rows.clear()
             self._queue.remove(job, job.caller)
             now = time.monotonic()
             self._queue.finished(min(now - job.put_at, now - self._last_done))

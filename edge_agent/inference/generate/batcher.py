@@ -40,6 +40,8 @@ IDLE_S = 5.0
 """Seconds without work after which the cache is given back."""
 LARGE_PROMPT = 256
 """Prompts over this many tokens make the arena large: it is shrunk after them."""
+LARGE_ROW = 4 * 1024 * 1024
+"""A row that took more bytes gives them back when it is left; a smaller one's are soon used again."""
 EXPIRE_EVERY_S = 0.5
 
 
@@ -279,8 +281,13 @@ class Batcher:
             self._decoder.move(last, i, self._rows[last].length)
             self._rows[i] = self._rows[last]
         self._rows.pop()
+        free = last
         if self._prefilling is not None:
             self._decoder.move(last + 1, last, self._prefilling.length)
+            free = last + 1
+        if sequence.length * self._decoder.shape.token_bytes > LARGE_ROW:
+            for row, length in ((i, self._rows[i].length if i < len(self._rows) else 0), (free, 0)):
+                self._decoder.trim(row, length)
         now = time.monotonic()
         with self._change:
             self._queue.finished(min(now - sequence.began_at, now - self._last_done))

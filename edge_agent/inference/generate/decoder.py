@@ -10,6 +10,7 @@ copied in and the new tokens' part is copied out, which is slower, and as right.
 
 from __future__ import annotations
 
+import mmap
 import re
 from dataclasses import dataclass
 
@@ -91,12 +92,8 @@ class Decoder:
         capacity = max(self.capacity, self._least_capacity, 1 << (tokens - 1).bit_length())
         rows = min(self.rows, max(rows_there, 1 << len(used).bit_length()))
         shape = self.shape
-        try:
-            # Zeros of the system's: no memory is taken before it is written.
-            grown = np.zeros((2 * shape.layers, rows, shape.heads, capacity, shape.width), dtype=shape.dtype)
-        except MemoryError as error:
-            raise BadModel("There is not enough memory for the key-value cache of this request.", code="model_failed") from error
-        for row, length in enumerate(used):
+        grown = _mapped((2 * shape.layers, rows, shape.heads, capacity, shape.width), shape.dtype)
+        for row, length in enumerate(used if self.capacity else ()):
             grown[:, row, :, :length] = self._cache[:, row, :, :length]
         self._forget_bindings()
         self._cache, self.capacity = grown, capacity
@@ -109,6 +106,20 @@ class Decoder:
     def move(self, source: int, target: int, length: int) -> None:
         """Copies a row's tokens to another row."""
         self._cache[:, target, :, :length] = self._cache[:, source, :, :length]
+
+    def trim(self, row: int, length: int) -> None:
+        """Gives the memory of a row behind its first `length` tokens back to the system: a long request leaves nothing behind."""
+        whole = self._cache.base
+        if not isinstance(whole, np.ndarray) or not isinstance(whole.base, mmap.mmap):
+            return
+        start, token = self._cache[0, 0].ctypes.data - self._cache[0, row].ctypes.data, self._cache.strides[3]
+        for part in range(self._cache.shape[0]):
+            for head in range(self._cache.shape[2]):
+                first = -start + part * self._cache.strides[0] + head * self._cache.strides[2]
+                begin = -(-(first + length * token) // mmap.PAGESIZE) * mmap.PAGESIZE
+                end = (first + self.capacity * token) // mmap.PAGESIZE * mmap.PAGESIZE
+                if end > begin:
+                    whole.base.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
     def read(self, row: int, begin: int, end: int) -> Array:
         """A copy of what was computed for tokens of a row: [layers x 2, heads, tokens, width]."""
@@ -171,6 +182,16 @@ class Decoder:
         outputs = ["logits", *(present for _, present in self._names)]
         logits, *present = self._session.run({**feeds, **past}, stop, outputs)
         return logits, present
+
+
+def _mapped(shape: tuple[int, ...], dtype: str) -> Array:
+    """An array of zeros in pages of its own: none takes memory before it is written. Raises BadModel where there is no room."""
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    try:
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, MemoryError) as error:
+        raise BadModel("There is not enough memory for the key-value cache of this request.", code="model_failed") from error
+    return np.frombuffer(pages, dtype=dtype).reshape(shape)
 
 
 def _shape_of(session: Session, width: int | None) -> Shape:

@@ -12,10 +12,12 @@ Invariants, each with a test of its words:
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from edge_agent.inference import manifest as manifests
 from edge_agent.inference import opening
@@ -262,7 +264,7 @@ class Repository:
 
     async def _open(self, version: Version) -> Loaded:
         """A warm model. Raises what opening raises; then nothing is left of it."""
-        manifest, began = version.manifest, time.perf_counter()
+        manifest, began, before = version.manifest, time.perf_counter(), _resident_mib()
         meters = self._meters.of(manifest.name)
         standing = await asyncio.to_thread(trust.must_be_known, version, self._hub)
         engine = await self._engine(version, standing, meters)
@@ -277,6 +279,7 @@ class Repository:
         self._meters.loaded_bytes.labels(manifest.name).set(size)
         log.info(
             "model_loaded", model=manifest.name, version=manifest.version, task=manifest.task, seconds=round(took, 2),
+            mib=round(_resident_mib() - before, 1),
             providers=engine.providers, standing=standing.value,
         )  # fmt: skip
         return Loaded(manifest, engine, manifest.digest, size, standing, used_at=time.monotonic())
@@ -341,6 +344,14 @@ class Repository:
     async def _close(self, model: Loaded) -> None:
         self._retired.discard(model)
         await model.engine.close()
+
+
+def _resident_mib() -> float:
+    """MiB of memory that this process holds; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _forget(loading: dict[str, asyncio.Task[Loaded]], name: str, task: asyncio.Task[Loaded]) -> None:

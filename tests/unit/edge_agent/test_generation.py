@@ -15,7 +15,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from classifiers.onnx.session import Session, Setup
 from edge_agent.inference.generate import request
+from edge_agent.inference.generate.decoder import Decoder
 from edge_agent.inference.generate.engine import Generator
 from edge_agent.inference.generate.prefix import BLOCK, PrefixCache
 from edge_agent.inference.opening import Resources
@@ -329,3 +331,19 @@ async def test_closing_a_model_ends_its_requests_with_an_error_and_not_in_silenc
     await model.engine.close()
     with pytest.raises(errors.Retryable):
         await task
+
+
+async def test_a_long_request_leaves_no_memory_behind(load: Open) -> None:
+    """Trimming a row gives its pages back, and touches no other row's tokens."""
+    model = await load()
+    engine = model.engine
+    assert isinstance(engine, Generator)
+    decoder = Decoder(Session(LLAMA / "model.onnx", Setup()), rows=4, in_place=True, width=16)
+    decoder.reserve(4096, [0, 0, 0])
+    block = np.ones((4, 2, 4000, 16), dtype=np.float32)
+    for row in range(4):
+        decoder.write(row, 0, block * (row + 1))
+    decoder.trim(1, 1000)
+    assert (decoder.read(1, 0, 1000) == 2).all() and not decoder.read(1, 1100, 4000).any()
+    for row in (0, 2, 3):
+        assert (decoder.read(row, 0, 4000) == row + 1).all()
