@@ -51,6 +51,7 @@ class Decoder:
         self._in_place = in_place
         self._least_capacity = max(FIRST_CAPACITY, window)
         self._cache: Array = np.empty(0)
+        self._pages: mmap.mmap | None = None
         self._decoding: dict[int, Binding] = {}
         self._prefilling: dict[int, Binding] = {}
         self._has_positions = "position_ids" in session.inputs
@@ -92,16 +93,16 @@ class Decoder:
         capacity = max(self.capacity, self._least_capacity, 1 << (tokens - 1).bit_length())
         rows = min(self.rows, max(rows_there, 1 << len(used).bit_length()))
         shape = self.shape
-        grown = _mapped((2 * shape.layers, rows, shape.heads, capacity, shape.width), shape.dtype)
+        grown, pages = _mapped((2 * shape.layers, rows, shape.heads, capacity, shape.width), shape.dtype)
         for row, length in enumerate(used if self.capacity else ()):
             grown[:, row, :, :length] = self._cache[:, row, :, :length]
         self._forget_bindings()
-        self._cache, self.capacity = grown, capacity
+        self._cache, self._pages, self.capacity = grown, pages, capacity
 
     def release(self) -> None:
         """Gives the cache back: nothing is at work."""
         self._forget_bindings()
-        self._cache, self.capacity = np.empty(0), 0
+        self._cache, self._pages, self.capacity = np.empty(0), None, 0
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copies a row's tokens to another row."""
@@ -109,17 +110,15 @@ class Decoder:
 
     def trim(self, row: int, length: int) -> None:
         """Gives the memory of a row behind its first `length` tokens back to the system: a long request leaves nothing behind."""
-        whole = self._cache.base
-        if not isinstance(whole, np.ndarray) or not isinstance(whole.base, mmap.mmap):
-            return
-        start, token = self._cache[0, 0].ctypes.data - self._cache[0, row].ctypes.data, self._cache.strides[3]
-        for part in range(self._cache.shape[0]):
-            for head in range(self._cache.shape[2]):
-                first = -start + part * self._cache.strides[0] + head * self._cache.strides[2]
+        parts, _, heads, capacity, _ = self._cache.shape
+        part_bytes, row_bytes, head_bytes, token, _ = self._cache.strides
+        for part in range(parts):
+            for head in range(heads):
+                first = part * part_bytes + row * row_bytes + head * head_bytes
                 begin = -(-(first + length * token) // mmap.PAGESIZE) * mmap.PAGESIZE
-                end = (first + self.capacity * token) // mmap.PAGESIZE * mmap.PAGESIZE
-                if end > begin:
-                    whole.base.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+                end = (first + capacity * token) // mmap.PAGESIZE * mmap.PAGESIZE
+                if end > begin and self._pages is not None:
+                    self._pages.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
     def read(self, row: int, begin: int, end: int) -> Array:
         """A copy of what was computed for tokens of a row: [layers x 2, heads, tokens, width]."""
@@ -184,14 +183,15 @@ class Decoder:
         return logits, present
 
 
-def _mapped(shape: tuple[int, ...], dtype: str) -> Array:
-    """An array of zeros in pages of its own: none takes memory before it is written. Raises BadModel where there is no room."""
+def _mapped(shape: tuple[int, ...], dtype: str) -> tuple[Array, mmap.mmap]:
+    """An array of zeros, and the pages that it is in: none takes memory before it is written. Raises BadModel where there is
+    no room."""
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     try:
         pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, MemoryError) as error:
         raise BadModel("There is not enough memory for the key-value cache of this request.", code="model_failed") from error
-    return np.frombuffer(pages, dtype=dtype).reshape(shape)
+    return np.frombuffer(pages, dtype=dtype).reshape(shape), pages
 
 
 def _shape_of(session: Session, width: int | None) -> Shape:

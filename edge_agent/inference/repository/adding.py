@@ -105,17 +105,19 @@ def unpack(models: ModelsFolder, archive: Path, told: Told = say_nothing) -> Pat
                 whole += member.size
                 if count > MAX_FILES or whole > MAX_BYTES:
                     raise BadFolder(f"{archive} has over {MAX_FILES} files, or over {MAX_BYTES} bytes.")
-                inside = not member.name.startswith("/") and ".." not in Path(member.name).parts
-                if not inside or not (member.isfile() or member.isdir()):
+                stays = not member.name.startswith("/") and ".." not in Path(member.name).parts
+                if not stays or not (member.isfile() or member.isdir()):
                     raise BadFolder(f"{archive} holds '{member.name[:200]}', which is neither a file nor a folder inside it.")
                 opened.extract(member, target, filter="data")
                 done += member.size
                 told(member.name, done, whole)
-    except (tarfile.TarError, EOFError) as error:
-        raise BadFolder(f"{archive} is no tar file, or a damaged or hostile one.") from error
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(target, ignore_errors=True)
-        raise files.not_writable(target, error) from error
+        if isinstance(error, (tarfile.TarError, EOFError)):
+            raise BadFolder(f"{archive} is no tar file, or a damaged or hostile one.") from error
+        if isinstance(error, OSError):
+            raise files.not_writable(target, error) from error
+        raise
     inside = list(target.iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else target
 

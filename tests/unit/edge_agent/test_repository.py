@@ -206,6 +206,7 @@ def test_a_hostile_tar_file_is_refused(models: Path, tmp_path: Path, name: str) 
         TAR[name](tar)
     with pytest.raises(BadFolder):
         adding.unpack(ModelsFolder(models), tmp_path / "m.tar")
+    assert not list((models / ".incoming").iterdir())
     assert not Path("/tmp/evil.json").exists() and not (tmp_path / "evil.json").exists()
 
 
