@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import pydantic
 
@@ -16,6 +16,7 @@ SIGNATURE = "manifest.sig"
 MAX_MANIFEST = 256 * 1024
 FileName = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Sha256 = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+M = TypeVar("M", bound=pydantic.BaseModel)
 Task = Literal["generate", "embed", "classify", "rerank", "tensors"]
 
 
@@ -102,13 +103,19 @@ class Manifest(pydantic.BaseModel):
 
 def read(folder: Path) -> Manifest:
     """The manifest in a folder. Raises BadFolder."""
-    path = folder / NAME
+    if not (folder / NAME).is_file():
+        raise BadFolder(f"{folder} has no readable {NAME}: 'ringfence-agent models add' makes one.")
+    return parsed(folder / NAME, Manifest, most=MAX_MANIFEST)
+
+
+def parsed(path: Path, kind: type[M], *, most: int) -> M:
+    """A JSON file of at most so many bytes, checked. Raises BadFolder naming what is wrong in it."""
     try:
-        if path.stat().st_size > MAX_MANIFEST:
-            raise BadFolder(f"{path} is over {MAX_MANIFEST} bytes.")
-        return Manifest.model_validate_json(path.read_bytes())
+        if path.stat().st_size > most:
+            raise BadFolder(f"{path} is over {most} bytes.")
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise BadFolder(f"{folder} has no readable {NAME} ({error.strerror}): 'ringfence-agent models add' makes one.") from error
+        raise BadFolder(f"{path} cannot be read ({error.strerror}).") from error
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise BadFolder(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error

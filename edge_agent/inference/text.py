@@ -57,7 +57,17 @@ class Tokens:
     def stream(self) -> Callable[[int], str]:
         """Tokens to text as they come: gives what each one adds, or nothing while a character is incomplete."""
         decode = DecodeStream(skip_special_tokens=True)
-        return lambda token: decode.step(self._tokenizer, token) or ""
+
+        def step(token: int) -> str:
+            nonlocal decode
+            try:
+                return decode.step(self._tokenizer, token) or ""
+            except Exception:
+                # The library gives up where what follows changes the text before it: it begins anew with this token.
+                decode = DecodeStream(skip_special_tokens=True)
+                return decode.step(self._tokenizer, token) or ""
+
+        return step
 
 
 class StopStrings:

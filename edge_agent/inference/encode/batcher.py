@@ -149,6 +149,8 @@ class EncodeBatcher:
     def _gather(self) -> list[tuple[Job, Row]]:
         """The rows of the next run, in the queue's order of fairness. Called with the lock held."""
         now = time.monotonic()
+        for waiting in self._queue.expired(now):
+            self._end(waiting.item, self._queue.too_old())
         batch: list[tuple[Job, Row]] = []
         shortest = longest = 0
         # Its share of what waits: what one thread takes, those that are free too would have to wait for.

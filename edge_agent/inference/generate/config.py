@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import pydantic
 
-from edge_agent.inference.manifest import BadFolder
+from edge_agent.inference.manifest import BadFolder, parsed
 
 MAX_CONFIG = 1024 * 1024
 HOSTILE = ("custom_ops_library", "enable_profiling")
 FileName = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Ids = int | list[int] | None
-M = TypeVar("M", bound=pydantic.BaseModel)
 
 
 class _GenaiDecoder(pydantic.BaseModel):
@@ -60,7 +59,7 @@ def read(folder: Path) -> Config:
     """The configuration in a model folder. Raises BadFolder."""
     genai = folder / "genai_config.json"
     if genai.is_file():
-        found = _parsed(genai, _Genai).model
+        found = parsed(genai, _Genai, most=MAX_CONFIG).model
         return Config(found.decoder.filename, found.context_length, _ids(found.eos_token_id), found.decoder.head_size)
     plain = folder / "config.json"
     if not plain.is_file():
@@ -68,9 +67,11 @@ def read(folder: Path) -> Config:
             f"{folder} has neither genai_config.json nor config.json: build it with onnxruntime-genai's builder, or export it "
             f"from Hugging Face."
         )
-    told = _parsed(plain, _HuggingFace)
+    told = parsed(plain, _HuggingFace, most=MAX_CONFIG)
     generation = folder / "generation_config.json"
-    ends = _ids(told.eos_token_id) | (_ids(_parsed(generation, _Generation).eos_token_id) if generation.is_file() else frozenset())
+    ends = _ids(told.eos_token_id) | (
+        _ids(parsed(generation, _Generation, most=MAX_CONFIG).eos_token_id) if generation.is_file() else frozenset()
+    )
     return Config("model.onnx", told.max_position_embeddings, ends, None)
 
 
@@ -83,18 +84,6 @@ def refuse_hostile(folder: Path) -> None:
         for key in HOSTILE:
             if f'"{key}"' in text:
                 raise BadFolder(f"{path} has the key '{key}', which can run code or write files: such a folder is not taken.")
-
-
-def _parsed(path: Path, kind: type[M]) -> M:
-    try:
-        if path.stat().st_size > MAX_CONFIG:
-            raise BadFolder(f"{path} is over {MAX_CONFIG} bytes.")
-        return kind.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise BadFolder(f"{path} cannot be read ({error.strerror}).") from error
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise BadFolder(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
 
 
 def _ids(value: Ids) -> frozenset[int]:

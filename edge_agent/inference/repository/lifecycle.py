@@ -66,6 +66,7 @@ class Loaded:
     leases: int = 0
     used_at: float = 0.0
     retired: bool = False
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,8 @@ class Repository:
     async def lease(self, name: str) -> AsyncIterator[Loaded]:
         """The model, loaded on first use, which stays while the lease is held. Raises NoSuchModel, Unusable or Overloaded."""
         model = await self._get(name)
+        while model.closed:  # evicted or swapped in the moment between its loading and here
+            model = await self._get(name)
         model.leases += 1
         model.used_at = time.monotonic()
         meters = self._meters.of(name)
@@ -342,6 +345,7 @@ class Repository:
             await self._close(model)
 
     async def _close(self, model: Loaded) -> None:
+        model.closed = True
         self._retired.discard(model)
         await model.engine.close()
 
