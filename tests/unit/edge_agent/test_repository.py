@@ -477,3 +477,22 @@ async def test_a_worker_has_a_limit_no_secrets_and_no_file_to_write(models: Path
         assert f"{2000 << 20}" in limits.split("Max address space")[1].splitlines()[0]
         assert limits.split("Max file size")[1].split()[0] == "0"
     assert sys.executable
+
+
+# --- execution providers
+
+
+async def test_a_provider_that_is_not_there_is_said_and_the_cpu_serves_only_where_it_may(
+    models: Path, opened, capsys: pytest.CaptureFixture[str]
+) -> None:
+    modelling.copied(models, LLAMA)
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    with pytest.raises(Unusable):
+        async with opened(models, resources=Resources(providers=wanted)).lease("m"):
+            pass
+    assert "CUDAExecutionProvider is not there" in capsys.readouterr().out
+    async with opened(models, resources=Resources(providers=wanted, may_fall_back=True)).lease("m") as model:
+        assert model.engine.providers == ("CPUExecutionProvider",)
+    modelling.copied(models, LLAMA, name="own", providers=["CPUExecutionProvider"])
+    async with opened(models, resources=Resources(providers=wanted)).lease("own") as model:
+        assert model.engine.providers == ("CPUExecutionProvider",)
