@@ -98,7 +98,7 @@ class OpenInference:
             "outputs": [wanted.name for wanted in body.outputs],
         }
         ask = Ask(
-            request=RequestId(request["request_id"]), task=TASK, model=request.match_info["name"], texts=(), payload=payload,
+            request=RequestId(request[headers.REQUEST_ID]), task=TASK, model=request.match_info["name"], texts=(), payload=payload,
             declared=UNREAD, trace=headers.trace(request), no_store=True,
         )  # fmt: skip
         async with self.site.visit(principal, ask) as visit:

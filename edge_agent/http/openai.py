@@ -94,7 +94,7 @@ class OpenAi:
             async for piece in pieces:
                 await answers.write(response, frames.piece(*piece))
         except errors.RingfenceError as error:
-            await answers.write(response, answers.event(RESPONSES.body_of(error, request["request_id"])))
+            await answers.write(response, answers.event(RESPONSES.body_of(error, request[headers.REQUEST_ID])))
             await response.write_eof()
             request[TOLD] = response
             raise

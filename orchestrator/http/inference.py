@@ -117,7 +117,7 @@ class Inference:
             await self.pipeline.deliver(exchange)
         except kit_errors.RingfenceError as error:
             # The status has gone out: the error is an event, and there is no [DONE].
-            await answers.write(response, answers.event(RESPONSES.body_of(error, request["request_id"])))
+            await answers.write(response, answers.event(RESPONSES.body_of(error, request[headers.REQUEST_ID])))
             await response.write_eof()
             request[TOLD] = response
             raise

@@ -235,7 +235,7 @@ def _ask(
     *, stream: bool = False, max_tokens: int | None = None,
 ) -> Ask:  # fmt: skip
     return Ask(
-        request=RequestId(request["request_id"]),
+        request=RequestId(request[headers.REQUEST_ID]),
         task=task,
         model=model,
         texts=texts,

@@ -1,4 +1,4 @@
-"""What comes in beside the body."""
+"""What comes in beside the body, and the request's own id."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from aiohttp import web
 from sync.api.errors import BadRequest
 from sync.wire.levels import Level
 
+REQUEST_ID = web.RequestKey("request_id", str)
+"""Where a request keeps its id, which is in every answer and in the audit log."""
 BEARER = "bearer "
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 

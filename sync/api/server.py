@@ -14,7 +14,7 @@ from sync.kit import errors as kit_errors
 from sync.kit import logs
 
 log = logs.get("http")
-TOLD = "told"
+TOLD = web.RequestKey("told", web.StreamResponse)
 """Where a request keeps the response of a stream whose client has had the error as an event."""
 KEEP_ALIVE_S = 75.0
 STOP_S = 10.0
@@ -62,11 +62,11 @@ def _answers_everything(responses: Responses) -> Middleware:
 
 async def _answered(responses: Responses, request: web.Request, handler: Handler) -> web.StreamResponse:
     """Gives each request its id, and each error its form: no traceback and no library's words reach a client."""
-    request_id = request["request_id"] = bodies.new_request_id()
+    request_id = request[headers.REQUEST_ID] = bodies.new_request_id()
     try:
         response = await handler(request)
     except kit_errors.RingfenceError as error:
-        told: web.StreamResponse | None = request.get(TOLD)
+        told = request.get(TOLD)
         response = told or responses.response_of(error, request_id)
     except web.HTTPException as error:
         ours = errors.of_aiohttp(error)
@@ -84,6 +84,6 @@ async def _answered(responses: Responses, request: web.Request, handler: Handler
 
 async def _say_ids(request: web.Request, response: web.StreamResponse) -> None:
     """Puts the request's id, and the caller's trace, on every answer, streamed ones too."""
-    response.headers["x-request-id"] = request["request_id"]
+    response.headers["x-request-id"] = request[headers.REQUEST_ID]
     if trace := headers.trace(request):
         response.headers["traceparent"] = trace
