@@ -205,24 +205,25 @@ async def _one_stream(engine) -> list[Row]:
         peer = await asyncio.to_thread(_peer, "single", BUILT / "qwen05", THREADS, PROMPT, NEW)
         limits.append(peer["each_ms"])
         first_limits.append(peer["first_ms"])
-        for k in range(3):
-            _, first, each = await _stream(engine, _payload(PROMPT, NEW, 100 + 3 * n + k))
-            ours.append(each)
-            firsts.append(first)
+        own = [await _stream(engine, _payload(PROMPT, NEW, 100 + 3 * n + k)) for k in range(3)]
+        ours.append(statistics.median(each for _, _, each in own))
+        firsts.append(statistics.median(first for _, first, _ in own))
         if LLAMA.exists() and gguf.exists():
             peer = await asyncio.to_thread(_peer, "llama", gguf, THREADS, PROMPT, NEW, python=LLAMA)
             llamas.append(peer["each_ms"])
             llama_firsts.append(peer["first_ms"])
     each, limit = statistics.median(ours), statistics.median(limits)
+    # Of pairs that follow each other: the machine is half as fast from one minute to the next.
+    ratio = statistics.median(own / peer for own, peer in zip(ours, limits, strict=True))
     rows = [
         Row(
             "one stream, a token (limit: genai's generator)",
             each,
             "ms",
             limit,
-            each / limit,
+            ratio,
             "≤ 1.05 of the limit",
-            each <= 1.05 * limit,
+            ratio <= 1.05,
         ),
         Row("one stream, first token (limit: the same)", statistics.median(firsts), "ms", statistics.median(first_limits)),
     ]
