@@ -82,7 +82,7 @@ class Manifest(pydantic.BaseModel):
     """Answers that are made at a time."""
     prefill_tokens: int = pydantic.Field(256, ge=8, le=8192)
     """Prompt tokens that are computed at a time where nobody waits for tokens; fewer where somebody does."""
-    queue: int = pydantic.Field(256, ge=0, le=100_000)
+    queue: int = pydantic.Field(256, ge=1, le=100_000)
     """Requests that may wait."""
     queue_s: float = pydantic.Field(60, gt=0, le=3600)
     """Seconds that one may wait."""

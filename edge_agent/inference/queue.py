@@ -54,7 +54,7 @@ class FairQueue(Generic[T]):
         gone: list[Waiting[T]] = []
         if self._size >= self._most:
             largest = max(self._lanes, key=self._count)
-            if self._most == 0 or self._count(largest) <= self._count(caller.tenant) + 1:
+            if self._count(largest) <= self._count(caller.tenant) + 1:
                 raise self.overloaded()
             lanes = self._lanes[largest]
             _, newest = (lanes[Priority.BATCH] or lanes[Priority.INTERACTIVE]).popitem()

@@ -155,7 +155,7 @@ class EncodeBatcher:
         shortest = longest = 0
         # Its share of what waits: what one thread takes, those that are free too would have to wait for.
         free = len(self._threads) - len(self._at_work)
-        share = -(-self._rows_waiting // max(1, free))
+        share = max(1, -(-self._rows_waiting // max(1, free)))
         while (job := self._queue.peek(now)) is not None:
             if len(job.rows) == len(job.results):
                 self._meters.queued(now - job.put_at)

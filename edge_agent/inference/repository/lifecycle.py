@@ -25,7 +25,7 @@ from edge_agent.inference.isolation.process import Isolated
 from edge_agent.inference.manifest import BadFolder, Manifest
 from edge_agent.inference.meters import InferenceMeters, ModelMeters
 from edge_agent.inference.opening import MIB, Resources
-from edge_agent.inference.port import BadPayload, Caller, Engine, Overloaded
+from edge_agent.inference.port import Caller, Engine, Overloaded
 from edge_agent.inference.repository import folder as folders
 from edge_agent.inference.repository import trust
 from edge_agent.inference.repository.folder import ModelsFolder, Version
@@ -230,6 +230,8 @@ class Repository:
             return False
         del self._loaded[name]
         self._meters.evictions.labels(name).inc()
+        for gauge in (self._meters.loaded_bytes, self._meters.held_bytes):
+            gauge.labels(name).set(0)
         await self._close(model)
         log.info("model_evicted", model=name)
         return True
@@ -258,9 +260,12 @@ class Repository:
                 self._loaded[name] = model
         except Overloaded:
             raise
-        except (errors.Misconfigured, BadPayload) as error:
-            self._failed[name] = time.monotonic() + RETRY_S, error.code, str(error)
-            log.error("model_unusable", model=name, version=version.manifest.version, code=error.code, detail=str(error))
+        except Exception as error:
+            code, why = "model_failed", type(error).__name__
+            if isinstance(error, errors.RingfenceError):
+                code, why = error.code, str(error)
+            self._failed[name] = time.monotonic() + RETRY_S, code, why
+            log.error("model_unusable", model=name, version=version.manifest.version, code=code, detail=why)
             raise Unusable(f"The model '{name}' cannot be loaded here.", retry_after_s=RETRY_S) from error
         self._failed.pop(name, None)
         return model

@@ -72,7 +72,7 @@ async def connect(server: Server) -> AsyncIterator[Callable[..., Upstream]]:
 
     def make(*egress: str, task: str = "generate", url: str = "", **upstream: object) -> Upstream:
         told = {"url": url or f"http://127.0.0.1:{server.port}/v1", "model": "theirs", **upstream}
-        manifest = Manifest(name="m", version="1", task=task, backend="upstream", files={}, upstream=told, queue=0, rows=2)
+        manifest = Manifest(name="m", version="1", task=task, backend="upstream", files={}, upstream=told, queue=1, rows=2)
         rules = egress or (f"127.0.0.1:{server.port}{LOOPBACK}",)
         opened.append(Upstream(manifest, tuple(rules), InferenceMeters(Registry()).of("m")))
         return opened[-1]
