@@ -122,7 +122,12 @@ def parsed(path: Path, kind: type[M], *, most: int) -> M:
 
 
 def check(folder: Path, manifest: Manifest) -> None:
-    """Returns where every file is there and is the one that the manifest names. Raises BadFolder."""
+    """Returns where every file is there and is the one that the manifest names, and there is no other. Raises BadFolder."""
+    # A template or a configuration that was laid beside the others would be read like them.
+    named = {*manifest.files, NAME, SIGNATURE}
+    other = next((path for path in folder.iterdir() if path.name not in named and not path.name.startswith(".")), None)
+    if other is not None:
+        raise BadFolder(f"{other} is not named in the model's manifest: take it away, or add the model again with it.")
     for name, expected in manifest.files.items():
         path = folder / name
         if path.is_symlink() or not path.is_file():

@@ -117,6 +117,8 @@ class Tensors:
         count = math.prod(sizes)
         if count > MAX_ELEMENTS or count != len(data):
             raise BadPayload(f"inputs: '{name}' of this shape has {count} elements (at most {MAX_ELEMENTS}), and {len(data)} came.")
+        if kind == "BYTES" and not all(isinstance(element, str) for element in data):
+            raise BadPayload(f"inputs: an element of '{name}' is no text.")
         try:
             return np.array(data, dtype=dtype).reshape(sizes)
         except (ValueError, TypeError, OverflowError) as error:

@@ -19,6 +19,7 @@ EMIT_EVERY_S = 0.008
 MOST_CHOICES = 16
 MOST_TOP = 20
 MOST_BIAS = 1024
+MOST_DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,8 @@ def _bias(value: object) -> dict[int, float]:
         raise BadPayload(f"logit_bias: give a map of at most {MOST_BIAS} token ids to numbers from -100 to 100.")
     found = {}
     for key, bias in value.items():
-        if not str(key).isdecimal() or isinstance(bias, bool) or not isinstance(bias, (int, float)) or not -100 <= bias <= 100:
+        is_token = str(key).isdecimal() and len(str(key)) <= MOST_DIGITS
+        if not is_token or isinstance(bias, bool) or not isinstance(bias, (int, float)) or not -100 <= bias <= 100:
             raise BadPayload(f"logit_bias: give token ids and numbers from -100 to 100, not {str(key)[:20]!r}.")
         found[int(key)] = float(bias)
     return found

@@ -217,6 +217,7 @@ BAD = {
     "a bias that is no map": ({"logit_bias": [1]}, BadPayload, "logit_bias"),
     "a bias over its limit": ({"logit_bias": {"1": 101}}, BadPayload, "logit_bias"),
     "a bias for no token": ({"logit_bias": {"x": 1}}, BadPayload, "logit_bias"),
+    "a bias for a token beyond all": ({"logit_bias": {"9" * 5000: 1}}, BadPayload, "logit_bias"),
     "too many answers": ({"n": 99}, BadPayload, "n:"),
     "too many likely tokens": ({"top_logprobs": 21}, BadPayload, "top_logprobs"),
     "no tokens at all": ({"max_tokens": 0}, BadPayload, "max_tokens"),

@@ -259,6 +259,16 @@ async def test_a_changed_file_is_refused_before_it_is_opened(models: Path, opene
             pass
 
 
+async def test_a_file_that_nobody_named_is_not_read(models: Path, opened, capsys: pytest.CaptureFixture[str]) -> None:
+    """A chat template laid beside a signed model's files would change what it is asked."""
+    folder = modelling.copied(models, LLAMA)
+    (folder / "generation_config.json").write_text('{"eos_token_id": 5}')
+    with pytest.raises(Unusable):
+        async with opened(models).lease("m"):
+            pass
+    assert "is not named" in capsys.readouterr().out
+
+
 async def test_only_what_the_hub_signed_runs_in_the_agents_own_process(models: Path, opened) -> None:
     await asyncio.to_thread(add, models, LLAMA, name="trusted")
     modelling.copied(models, LLAMA, name="signed")
