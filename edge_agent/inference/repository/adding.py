@@ -108,7 +108,7 @@ def unpack(models: ModelsFolder, archive: Path, told: Told = say_nothing) -> Pat
                 stays = not member.name.startswith("/") and ".." not in Path(member.name).parts
                 if not stays or not (member.isfile() or member.isdir()):
                     raise BadFolder(f"{archive} holds '{member.name[:200]}', which is neither a file nor a folder inside it.")
-                opened.extract(member, target, filter="data")
+                _write_member(opened, member, target)
                 done += member.size
                 told(member.name, done, whole)
     except BaseException as error:
@@ -120,6 +120,16 @@ def unpack(models: ModelsFolder, archive: Path, told: Told = say_nothing) -> Pat
         raise
     inside = list(target.iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else target
+
+
+def _write_member(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    """A member's bytes alone: no owner, no mode, no time of it. tarfile's own filters are not in every Python 3.11."""
+    content = archive.extractfile(member)
+    if content is not None:
+        path = target / member.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as out:
+            shutil.copyfileobj(content, out)
 
 
 def trust_here(models: ModelsFolder, name: str, version: str) -> Version:
