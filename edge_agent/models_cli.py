@@ -32,7 +32,7 @@ from edge_agent.inference.repository.lifecycle import Repository
 from edge_agent.settings import Settings
 from sync.bus.nats import Login, NatsBus
 from sync.crypto.signing import PublicKey
-from sync.kit import errors
+from sync.kit import errors, logs
 
 cli = typer.Typer(help="The models in this agent's folder.", no_args_is_help=True)
 out = Console()
@@ -217,6 +217,7 @@ def bench(
     tokens: Annotated[int, typer.Option(help="Tokens of each answer, for text generation.", min=2, max=4096)] = 64,
 ) -> None:
     """How fast a model is on this machine, as it would be served."""
+    logs.configure(level="error")
     chosen, folder, hub = _opened(models, state)
     found = folder.find(name)
     resources = replace(chosen.resources, optimised=None, threads=threads or chosen.threads)
