@@ -119,18 +119,27 @@ class Session:
             raise _failed(stop) from error
         return found
 
-    def bind(self, state: Mapping[tuple[str, str], Array]) -> Binding:
-        """A binding that keeps these buffers: each is read as the input and written as the output of its two names."""
-        return Binding(self._session, state)
+    def bind(self, state: Mapping[tuple[str, str], Array], into: tuple[str, Array] | None = None) -> Binding:
+        """A binding that keeps these buffers: each is read as the input and written as the output of its two names.
+
+        `into`: an output and the buffer that each run writes it to, for runs whose shape is known.
+        """
+        return Binding(self._session, state, into)
 
 
 class Binding:
     """Runs one session over buffers that stay in place, such as a KV cache."""
 
-    def __init__(self, session: Any, state: Mapping[tuple[str, str], Array]) -> None:
+    def __init__(self, session: Any, state: Mapping[tuple[str, str], Array], into: tuple[str, Array] | None = None) -> None:
         self._session = session
         self._binding = session.io_binding()
         self._kept = []
+        self._into = into
+        if into is not None:
+            name, buffer = into
+            value = ort.OrtValue.ortvalue_from_numpy(buffer)
+            self._binding.bind_ortvalue_output(name, value)
+            self._kept.append((value, buffer))
         for (read_as, written_as), buffer in state.items():
             value = ort.OrtValue.ortvalue_from_numpy(buffer)
             self._binding.bind_ortvalue_input(read_as, value)
@@ -138,15 +147,18 @@ class Binding:
             self._kept.append((value, buffer))
 
     def run(self, feeds: Mapping[str, Array], output: str, stop: Stop) -> Array:
-        """One output. Raises Cancelled or BadModel."""
+        """One output; where it has a buffer, that one, until the next run. Raises Cancelled or BadModel."""
         binding = self._binding
         for name, array in feeds.items():
             binding.bind_cpu_input(name, array)
-        binding.bind_output(output, "cpu")
+        if self._into is None:
+            binding.bind_output(output, "cpu")
         try:
             self._session.run_with_iobinding(binding, stop.options)
         except Exception as error:
             raise _failed(stop) from error
+        if self._into is not None:
+            return self._into[1]
         found: Array = binding.get_outputs()[-1].numpy()  # outputs come in the order of binding, and this one was last
         return found
 

@@ -149,7 +149,7 @@ class Decoder:
         places = np.arange(longest + 1)[None]
         if self._in_place:
             feeds = self._feeds(tokens, (places <= had[:, None]).astype(np.int64), had[:, None])
-            binding = self._decoding.get(rows) or self._bind(self._decoding, rows, 0, rows)
+            binding = self._decoding.get(rows) or self._bind(self._decoding, rows, 0, rows, self._logits(rows))
             return np.asarray(binding.run(feeds, "logits", stop)[:, -1])
         # The new token stands behind the longest row's; what lies between is masked.
         mask = (places < had[:, None]) | (places == longest)
@@ -170,10 +170,17 @@ class Decoder:
             feeds["position_ids"] = positions
         return feeds
 
-    def _bind(self, known: dict[int, Binding], key: int, first: int, end: int) -> Binding:
+    def _bind(self, known: dict[int, Binding], key: int, first: int, end: int, into: tuple[str, Array] | None = None) -> Binding:
         state = {names: self._cache[i, first:end] for i, names in enumerate(self._names)}
-        made = known[key] = self._session.bind(state)
+        made = known[key] = self._session.bind(state, into)
         return made
+
+    def _logits(self, rows: int) -> tuple[str, Array] | None:
+        """Where steps of so many rows write their logits: with 150,000 tokens, a copy less is a hundredth of a step."""
+        _, dtype = self._session.output_type("logits")
+        if not self.vocabulary or dtype not in ("float32", "float16"):
+            return None
+        return "logits", np.empty((rows, 1, self.vocabulary), dtype=dtype)
 
     def _run_copying(self, feeds: dict[str, Array], first: int, end: int, length: int, stop: Stop) -> tuple[Array, list[Array]]:
         """The logits and each layer's whole cache after a run over rows whose caches are handed in."""
