@@ -31,8 +31,9 @@ from edge_agent.inference.queue import FairQueue
 from sync.kit import errors, logs
 
 log = logs.get("batcher")
-PIECE_S = 0.2
-"""Seconds that a piece of a prompt may keep the others' tokens waiting."""
+PIECE_S = 0.25
+"""Seconds that a piece of a prompt may keep the others' tokens waiting, or a quarter more where that is its end."""
+REST = 1.25
 LEAST_PIECE = 16
 FIRST_RATE = 500.0
 """Prompt tokens a second, before any were measured."""
@@ -203,7 +204,9 @@ class Batcher:
     def _prefill_piece(self, sequence: Sequence) -> None:
         row = len(self._rows)
         size = self._bounds.piece if row == 0 else min(self._bounds.piece, max(LEAST_PIECE, int(self._rate * PIECE_S)))
-        piece = sequence.prompt[sequence.length : sequence.length + self._decoder.most_at_once(size)]
+        left = len(sequence.prompt) - sequence.length
+        size = self._decoder.most_at_once(left if left <= size * REST else size)
+        piece = sequence.prompt[sequence.length : sequence.length + size]
         began = time.perf_counter()
         try:
             logits = self._decoder.prefill(row, sequence.length, piece, sequence.stop)
