@@ -6,27 +6,49 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import dataset
 import numpy as np
-from edge_agent.inference import repository
+from edge_agent.inference.opening import Resources
+from edge_agent.inference.port import Caller
+from edge_agent.inference.repository.folder import ModelsFolder
+from edge_agent.inference.repository.lifecycle import Loaded, Repository
+from orchestrator import distribution
+from sync.crypto import signing
+
+EXAMINER = Caller("exam")
 
 
 async def main(folder: Path) -> int:
-    found = repository.Repository(folder, threads=1)
-    found.scan()
-    guide, encoder = await found.get("guide"), await found.get("guide-embed")
+    """Over a copy, signed by a hub that lives no longer than this."""
+    hub = signing.Signer(signing.new_seed())
+    with tempfile.TemporaryDirectory() as copy:
+        models = Path(copy) / "models"
+        shutil.copytree(folder, models)
+        for path in models.glob("*/*/manifest.json"):
+            distribution.sign(path.parent, hub)
+        found = Repository(ModelsFolder(models), hub=hub.public_key, resources=Resources())
+        found.scan()
+        async with found.lease("guide") as guide, found.lease("guide-embed") as encoder:
+            passed = await examine(guide, encoder)
+        await found.close()
+    return 0 if passed else 1
+
+
+async def examine(guide: Loaded, encoder: Loaded) -> bool:
     answers = {pair.key: pair.answer for pair in dataset.pairs()}
     right = honest = 0
     for key, question in dataset.exam():
         payload = {
             "messages": ({"role": "user", "content": question},), "max_tokens": 80, "temperature": None, "top_p": None, "seed": None, "stop": (),
         }  # fmt: skip
-        said = (await guide.engine.run(payload, None)).text
+        said = (await guide.engine.run(payload, None, EXAMINER)).text
         if said == answers[key]:
             right += key != dataset.OFF_TOPIC
             honest += key == dataset.OFF_TOPIC
@@ -40,12 +62,11 @@ async def main(folder: Path) -> int:
     off = len(dataset.exam()) - len(asked)
     print(f"guide: {right} of {len(asked)} held-out questions right, {honest} of {off} off-topic ones answered honestly")
     print(f"guide-embed: the nearest known question is of the right pair for {near} of {len(asked)}")
-    found.close()
-    return 0 if right >= 54 and honest == off else 1
+    return right >= 54 and honest == off
 
 
-async def _vectors(encoder: repository.Loaded, texts: list[str]) -> np.ndarray:
-    result = await encoder.engine.run({"input": tuple(texts)}, None)
+async def _vectors(encoder: Loaded, texts: list[str]) -> np.ndarray:
+    result = await encoder.engine.run({"input": tuple(texts)}, None, EXAMINER)
     return np.frombuffer(result.fields["vectors"], dtype="<f4").reshape(len(texts), -1)
 
 
