@@ -121,7 +121,7 @@ class Agent:
         """The site's own API."""
         site = Site(
             me=self.me.id, guard=self.guard, repository=self.repository, runner=self.runner, classifier=engine.load(),
-            limits=Limits(self.clock), at_rest=self.me.keys.at_rest, clock=self.clock,
+            limits=Limits(self.clock), journal=self.journal, at_rest=self.me.keys.at_rest, clock=self.clock,
         )  # fmt: skip
         operations = Operations(site, self.registry, lambda: self.bus.connected)
         routes = [*OpenAi(site).routes(), *OpenInference(site).routes(), *operations.routes()]

@@ -6,7 +6,7 @@ like any other.
 Invariants, each with a test of its words:
 - what the policy does not admit in this zone and region is refused, with its reasons;
 - nothing that came to the site leaves it;
-- no answer without its audit record.
+- no answer without its audit record, and no refusal of a known principal either.
 """
 
 from __future__ import annotations
@@ -25,20 +25,23 @@ from edge_agent.guard import Guard
 from edge_agent.inference.repository.lifecycle import Repository
 from edge_agent.runner import Runner
 from sync.api.ask import Ask
+from sync.audit.journal import Journal
 from sync.bundle import authenticate, authorize, decide
 from sync.bundle.authenticate import Principal
 from sync.bundle.decide import Decision, PolicyDenied
 from sync.bundle.limits import Limits
 from sync.bundle.snapshot import Agent
 from sync.crypto import sealing
-from sync.kit import errors, ids
+from sync.kit import errors, ids, logs
 from sync.kit.clock import Clock
 from sync.kit.ids import AgentId, DecisionId, ModelName, Region
 from sync.wire import codec
 from sync.wire.levels import CacheScope, Level
 from sync.wire.messages import Accepted, Chunk, Done, Failed, Run, Ticket
 
+log = logs.get("site")
 REQUEST_S = 300.0
+REFUSAL = "refusal"
 
 
 class NotServedHere(errors.Retryable):
@@ -107,7 +110,7 @@ class Site:
 
     def __init__(
         self, *, me: AgentId, guard: Guard, repository: Repository, runner: Runner, classifier: Classifier, limits: Limits,
-        at_rest: bytes, clock: Clock,
+        journal: Journal, at_rest: bytes, clock: Clock,
     ) -> None:  # fmt: skip
         self.me = me
         self.guard = guard
@@ -115,6 +118,7 @@ class Site:
         self.limits = limits
         self._runner = runner
         self._classifier = classifier
+        self._journal = journal
         self._at_rest = at_rest
         self._clock = clock
 
@@ -137,7 +141,11 @@ class Site:
         """Decides, runs, and hands the answer on; who leaves before its end cancels the run."""
         tenant = principal.tenant
         with self.limits.slot(tenant):
-            visit, run = await self._admitted(principal, ask)
+            try:
+                visit, run = await self._admitted(principal, ask)
+            except errors.RingfenceError as error:
+                await self._record_refusal(principal, ask, error)
+                raise
 
             async def reply(message: codec.Message) -> None:
                 if isinstance(message, (Chunk, Done, Failed)):
@@ -153,6 +161,18 @@ class Site:
                     self._runner.cancel(run.request)
                 else:
                     self.limits.charge(tenant, visit.done.prompt_tokens + visit.done.completion_tokens)
+
+    async def _record_refusal(self, principal: Principal, ask: Ask, error: errors.RingfenceError) -> None:
+        """What was refused here is in the audit log too; where that cannot be written, the refusal stands all the same."""
+        level = error.fields.get("level")
+        fields: dict[str, object] = {
+            "request": ask.request, "principal": principal.id, "task": ask.task, "model": str(ask.model), "code": error.code,
+            "level": level if isinstance(level, str) else "", "bundle": self.guard.current.serial,
+        }  # fmt: skip
+        try:
+            await self._journal.append(principal.tenant.id, REFUSAL, fields)
+        except errors.RingfenceError as failed:
+            log.error("refusal_not_recorded", request=ask.request, code=failed.code)
 
     async def _admitted(self, principal: Principal, ask: Ask) -> tuple[Visit, Run]:
         snapshot, tenant = self.guard.current, principal.tenant

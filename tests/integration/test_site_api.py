@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -106,7 +107,8 @@ def test_an_unmodified_client_gets_the_same_from_the_site_as_from_the_hub(site: 
         for number in (0, 1):
             text = "".join(c.delta.content or "" for e in events for c in e.choices if c.index == number)
             assert text == answers[0].message.content
-        assert events[-1].usage.completion_tokens == 2 * events[-1].usage.completion_tokens // 2 > 0
+        alone = app.chat.completions.create(**options)
+        assert events[-1].usage.completion_tokens == 2 * alone.usage.completion_tokens > 0
         vectors = [client.embeddings.create(model="guide-embed", input=["a", "b"]).data for client in (hub, app)]
         assert np.allclose(vectors[0][1].embedding, vectors[1][1].embedding, atol=1e-6)
     assert {"guide", "shapes", "ranker"} <= {model.id for model in app.models.list()}
@@ -250,20 +252,26 @@ def test_a_client_that_goes_away_frees_its_row_and_leaves_a_record(site: system.
     running.eventually(cancelled, "the request is counted as cancelled")
 
 
+def journalled(site: system.System, request: str) -> list[tuple[str, dict[str, object]]]:
+    """Kind and fields of the agent's records of a request."""
+    with sqlite3.connect(f"file:{site.agent('frankfurt-onprem') / 'journal.db'}?mode=ro", uri=True) as connection:
+        entries = [chain.decode(entry) for (entry,) in connection.execute("select entry from entries")]
+    return [(entry.kind, entry.fields) for entry in entries if entry.fields.get("request") == request]
+
+
 def test_what_came_to_the_site_is_in_its_journal(site: system.System, app: openai.OpenAI) -> None:
     raw = app.chat.completions.with_raw_response.create(model="guide", messages=say("What is a receipt? 4711"))
-    request = raw.headers["x-request-id"]
-    database = site.agent("frankfurt-onprem") / "journal.db"
-    import sqlite3
-
-    def records() -> list[dict[str, object]]:
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-            rows = connection.execute("select entry from entries").fetchall()
-        return [chain.decode(entry).fields for (entry,) in rows]
-
-    (found,) = [fields for fields in records() if fields.get("request") == request]
-    assert (found["outcome"], found["level"], found["task"]) == ("done", "public", "generate")
+    ((kind, found),) = journalled(site, raw.headers["x-request-id"])
+    assert (kind, found["outcome"], found["level"], found["task"]) == ("run", "done", "public", "generate")
     assert "4711" not in str(found)
+
+
+def test_what_was_refused_at_the_site_is_in_its_journal_too(site: system.System) -> None:
+    password = {"model": "guide", "messages": say("the password is hunter2!Xy")}
+    _, headers, _ = call(site, "/v1/chat/completions", password)
+    ((kind, found),) = journalled(site, headers["x-request-id"])
+    assert (kind, found["code"], found["level"], found["principal"]) == ("refusal", "policy_denied", "restricted", "demo-app")
+    assert "hunter2" not in str(found)
 
 
 def test_an_upstream_server_serves_at_the_site_within_its_egress_list(tmp_path: Path) -> None:

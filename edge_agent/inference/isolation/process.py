@@ -77,6 +77,9 @@ class Isolated:
                 "RINGFENCE_AGENT_WORKER_MIB.",
                 code="model_crashed",
             ) from error
+        except BaseException:
+            _kill(process)  # whoever asked has gone away: nobody would end it
+            raise
         if ready["kind"] == "failed":
             await process.wait()
             raise frames.error_of(ready)

@@ -18,7 +18,7 @@ from sync.bus.port import BusUnavailable
 from sync.crypto.signing import Signer
 from sync.kit import errors
 from sync.wire import codec, packages
-from sync.wire.packages import CHUNK, PackedFile
+from sync.wire.packages import CHUNK
 from tests.support import modelling
 from tests.support.modelling import DECODERS, HUB
 
@@ -142,4 +142,3 @@ def test_files_that_the_manifest_does_not_name_are_refused_when_they_are_put_in(
 
 def test_names_and_chunks_are_addressed_by_digest() -> None:
     assert packages.package_key("a.b", "c") != packages.package_key("a", "b.c")
-    assert PackedFile("x", 1, b"").chunks == b""

@@ -23,7 +23,6 @@ from sync.bundle.authorize import Forbidden
 from sync.bundle.decide import PolicyDenied, Reason
 from sync.bundle.limits import LimitReached
 from sync.kit import errors
-from sync.wire.levels import Level
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -245,4 +244,3 @@ def test_other_texts_take_the_places_of_the_requests_own() -> None:
     ask = Ask("r", "generate", "m", ("a",), {"messages": [{"role": "user", "content": "a"}], "n": 1})  # type: ignore[arg-type]
     assert ask.saying(["x"]) == {"messages": [{"role": "user", "content": "x"}], "n": 1}
     assert Ask("r", "embed", "m", ("a",), {"input": ("a",)}).saying(["x"]) == {"input": ("x",)}  # type: ignore[arg-type]
-    assert ask.declared is Level.PUBLIC and headers.BEARER == "bearer "
