@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -75,8 +76,20 @@ def test_a_model_that_dies_under_load_is_told_and_comes_back_and_the_others_serv
             assert "ended" in str(told.value)
             assert app.chat.completions.create(model="guide", messages=[{"role": "user", "content": "What is a zone?"}])
             assert app.chat.completions.create(**{**say, "max_tokens": 5}).usage.completion_tokens == 5
+        workers = _workers(made.processes[place.name].pid)
+        assert workers
+        made.stop(place.name, signal.SIGKILL)
+        running.eventually(lambda: not any(_lives(worker) for worker in workers), "the worker ends with its agent")
     finally:
         made.stop_all()
+
+
+def _lives(process: int) -> bool:
+    """Whether it runs: one that ended and is not yet reaped does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def _workers(agent: int) -> list[int]:

@@ -1,7 +1,6 @@
 """The process of one unsigned model: python -m edge_agent.inference.isolation.worker. Speaks frames on standard input and output.
 
-Before anything of the model is opened, its limits are set for good: address space, files that may be written (none), core
-dumps (none), new processes (none).
+Before anything of the model is opened, its limits are set for good: address space, files that may be written and core dumps (none).
 """
 
 from __future__ import annotations
