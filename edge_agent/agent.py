@@ -6,11 +6,14 @@ import asyncio
 import importlib.metadata
 import json
 import os
+import random
 import secrets
+from pathlib import Path
 
 from classifiers import engine
 from edge_agent import identity
 from edge_agent.cache.answers import AnswerCache
+from edge_agent.forwarding import Forwarder
 from edge_agent.guard import Guard
 from edge_agent.http import open_inference
 from edge_agent.http.errors import RESPONSES
@@ -24,20 +27,25 @@ from edge_agent.inference.repository.lifecycle import Repository
 from edge_agent.intake import Intake
 from edge_agent.link import Link
 from edge_agent.outbox import Outbox
+from edge_agent.pace import Pace
 from edge_agent.runner import Runner
 from edge_agent.settings import Settings
 from edge_agent.site import Site
 from sync.api.server import Server
+from sync.audit import chain
 from sync.audit.journal import Journal
 from sync.bundle.limits import Limits
 from sync.bus.nats import Login, NatsBus
 from sync.bus.port import Incoming
 from sync.kit import clock as clocks
 from sync.kit import files, logs
+from sync.kit.faults import Faults
 from sync.kit.ids import SiteId
 from sync.kit.metrics import Registry
 from sync.kit.tasks import TaskGroup
+from sync.kit.timetable import Timetable
 from sync.wire import subjects
+from sync.wire.levels import Level
 from sync.wire.messages import Beat
 from sync.wire.session import AgentSessions
 
@@ -45,6 +53,9 @@ log = logs.get("agent")
 CAPACITY = 16
 """Requests at a time that count as full, for the hub's choice among agents."""
 STATUS_S = 2.0
+RETENTION_EVERY_S = 6 * 3600.0
+FAULTS = "faults.json"
+LIMITS = "limits.json"
 STOP_S = 10.0
 
 
@@ -58,21 +69,32 @@ class Agent:
         self.clock = clocks.SystemClock()
         self.tasks = TaskGroup()
         self.boot = secrets.token_hex(4)
-        login = Login(settings.broker_url or admission.broker_url, self.me.id, admission.broker_password)
-        self.bus = NatsBus(login, self.me.id)
-        self.guard = Guard(settings.state, self.me.id, self.me.hub_key, keys.at_rest, self.clock)
         self.registry = Registry()
+        self.faults = Faults(settings.state / FAULTS, self.registry, self.clock)
+        broker = settings.broker_url or admission.broker_url
+        login = Login(broker, self.me.id, admission.broker_password, settings.broker_ca)
+        self.bus = NatsBus(login, self.me.id, on_change=self._line_changed)
+        site = SiteId(admission.site)
+        self.guard = Guard(settings.state, self.me.id, site, self.me.hub_key, keys.at_rest, self.clock, self.faults.note)
         self.url = ""
         self.repository = Repository(
             ModelsFolder(settings.models), hub=self.me.hub_key, resources=settings.resources,
             limits=ModelLimits(settings.models_mib), meters=InferenceMeters(self.registry),
         )  # fmt: skip
         self.cache = AnswerCache(settings.state / "cache.db", keys.at_rest, self.clock, max_bytes=settings.cache_mib << 20)
-        self.journal = Journal(settings.journal, self.me.id, keys.signer, self.clock)
+        self.journal = Journal(
+            settings.journal, self.me.id, keys.signer, self.clock, cap_bytes=settings.journal_mib << 20, on_fault=self.faults.note
+        )
         self.runner = Runner(guard=self.guard, repository=self.repository, cache=self.cache, journal=self.journal, clock=self.clock)
         sessions = AgentSessions(self.me.id, keys.opener, self.me.hub_key, self.clock)
         self.intake = Intake(self.bus, self.me.id, sessions, self.runner)
-        self.link = Link(self.bus, self.guard, self.me.id, SiteId(admission.site), self.beat)
+        self.link = Link(
+            self.bus, self.bus.connect, self.guard, self.me.id, site, self.beat, self.clock, self.faults.note
+        )  # fmt: skip
+        self.forwarder = Forwarder(self.bus, self.me, self.clock)
+        self.limits = Limits(self.clock)
+        self.pace = Pace(self.clock, settings.backlog_kib_s << 10, busy=lambda: bool(self.runner.at_work))
+        self.timetable = Timetable()
         self.outbox: Outbox | None = None
         self.server = self._server() if settings.http_port is not None else None
 
@@ -81,11 +103,15 @@ class Agent:
         for mistake in self.repository.scan():
             log.error("model_unusable", detail=mistake)
         self.guard.load()
+        self.link.begin()
+        self.limits.restore(*_read_limits(self.settings.state / LIMITS))
         self.journal.open()
-        outbox = self.outbox = Outbox(self.journal, self.bus, self.me.id, self.me.keys.signer, self.me.hub_key, self.clock)
+        outbox = self.outbox = Outbox(
+            self.journal, self.bus, self.me.id, self.me.keys.signer, self.me.hub_key, self.clock,
+            pace=self.pace, note=self.faults.note, rng=random.Random(),  # noqa: S311 - spreads load, guards nothing
+        )  # fmt: skip
 
         async def on_receipt(incoming: Incoming) -> None:
-            self.guard.heard_hub()
             await outbox.on_receipt(incoming.data)
 
         async def listen() -> None:
@@ -94,12 +120,18 @@ class Agent:
 
         files.make_private_folder(self.settings.state / "optimised")
         await self.repository.preload()
-        self.tasks.spawn("link", self.link.connect(listen))
+        self.tasks.spawn("link", self.link.run(listen))
+        self.tasks.keep("line", self.link.watch)
         self.tasks.keep("beats", self.link.send_beats)
         self.tasks.keep("bundle", self.link.watch_bundle)
         self.tasks.keep("outbox", outbox.pump)
+        self.tasks.keep("proofs", outbox.ask_for_proofs)
         self.tasks.keep("models", self.repository.watch)
         self.tasks.keep("status", self._write_status)
+        self.timetable.every(RETENTION_EVERY_S, "retention", self._expire)
+        if self.settings.backlog_hours:
+            self.timetable.within(self.settings.backlog_hours, self.pace.set_open)
+        self.timetable.start()
         if self.server is not None:
             port = await self.server.start(self.settings.http_host, self.settings.http_port or 0)
             self.url = f"http://{self.settings.http_host}:{port}"
@@ -108,6 +140,7 @@ class Agent:
     async def stop(self) -> None:
         """Takes nothing new, ends what is at work, writes what waits, and goes."""
         self.intake.accepting = False
+        self.timetable.stop()
         if self.server is not None:
             await self.server.stop()
         await self.runner.stop(STOP_S)
@@ -116,14 +149,19 @@ class Agent:
         await self.repository.close()
         self.journal.close()
         self.cache.close()
+        self._write_status_once()
+
+    def _line_changed(self, connected: bool) -> None:
+        self.link.line_changed(connected)
 
     def _server(self) -> Server:
         """The site's own API."""
         site = Site(
             me=self.me.id, guard=self.guard, repository=self.repository, runner=self.runner, classifier=engine.load(),
-            limits=Limits(self.clock), journal=self.journal, at_rest=self.me.keys.at_rest, clock=self.clock,
+            limits=self.limits, journal=self.journal, at_rest=self.me.keys.at_rest, clock=self.clock, link=self.link,
+            forwarder=self.forwarder, faults=self.faults,
         )  # fmt: skip
-        operations = Operations(site, self.registry, lambda: self.bus.connected)
+        operations = Operations(site, self.registry)
         routes = [*OpenAi(site).routes(), *OpenInference(site).routes(), *operations.routes()]
         return Server(routes, RESPONSES, max_body=open_inference.MAX_BODY)
 
@@ -142,6 +180,7 @@ class Agent:
             journal_epoch=self.journal.epoch,
             journal_next=self.journal.position.next,
             journal_receipted=self.outbox.cursor.receipted if self.outbox else 0,
+            journal_proved=self.journal.proved,
         )
 
     async def _write_status(self) -> None:
@@ -153,10 +192,40 @@ class Agent:
     def _write_status_once(self) -> None:
         beat = self.beat()
         status = {
-            "agent": beat.agent, "pid": os.getpid(), "at": self.clock.wall(), "linked": self.bus.connected,
-            "hub_heard": self.guard.contact, "bundle_serial": beat.bundle_serial, "url": self.url, "models": beat.models,
+            "agent": beat.agent, "pid": os.getpid(), "at": self.clock.wall(), "mode": self.link.mode.value,
+            "since": self.link.since, "linked": self.bus.connected, "hub_heard_s": round(self.guard.age_s(), 1),
+            "bundle_serial": beat.bundle_serial, "url": self.url, "models": beat.models,
             "repository": self.repository.status(), "mistakes": self.repository.mistakes,
             "running": beat.running, "journal_records": beat.journal_next,
-            "journal_waiting": beat.journal_next - beat.journal_receipted,
+            "journal_waiting": beat.journal_next - beat.journal_receipted, "journal_proved": beat.journal_proved,
+            "journal_mib": round(self.journal.used_bytes / 2**20, 1), "journal_cap_mib": self.settings.journal_mib,
         }  # fmt: skip
+        self.faults.flush()
+        files.write_atomically(self.settings.state / LIMITS, json.dumps([self.clock.wall(), self.limits.state()]).encode())
         files.write_atomically(self.settings.state / "status.json", json.dumps(status).encode())
+
+    async def _expire(self) -> None:
+        """Lets go of records whose tenant keeps them no longer."""
+        tenants, now = self.guard.current.tenants, self.clock.wall()
+
+        def is_over(entry: chain.Entry) -> bool:
+            tenant = tenants.get(entry.tenant)
+            return tenant is not None and not tenant.retention.keeps(_level_of(entry), now - entry.wall)
+
+        await self.journal.expire(is_over)
+
+
+def _level_of(entry: chain.Entry) -> Level:
+    try:
+        return Level.of(str(entry.fields.get("level", "")))
+    except ValueError:
+        return Level.PUBLIC
+
+
+def _read_limits(path: Path) -> tuple[float, dict[str, list[float]]]:
+    """When the use of each tenant was written down, and what it was; nothing where that cannot be read."""
+    try:
+        at, state = json.loads(path.read_bytes())
+        return float(at), {str(tenant): [float(number) for number in use] for tenant, use in state.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return 0.0, {}

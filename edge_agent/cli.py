@@ -14,7 +14,7 @@ from rich.table import Table
 
 from edge_agent import agent as agents
 from edge_agent import identity, models_cli, settings
-from sync.audit import journal
+from sync.audit import rows
 from sync.crypto import keyring
 from sync.kit import commands, errors, files, logs, process
 from sync.wire import enrolment
@@ -134,7 +134,7 @@ def journal_verify(state: State = None) -> None:
     key = keyring.load(chosen.state / identity.KEYS).signer.public_key
     if not chosen.journal.exists():
         raise errors.Misconfigured(f"There is no journal in {chosen.state}: the agent has not run yet.", code="no_journal")
-    position = journal.verify(chosen.journal, me.id, key)
+    position = rows.verify(chosen.journal, me.id, key)
     out.print(f"The journal of '{me.id}' is intact: {position.next} records in epoch {position.epoch}, all chained and signed.")
 
 

@@ -108,7 +108,7 @@ class Runner:
         try:
             async with asyncio.timeout(max(0.0, run.deadline - self._clock.wall())):
                 self._guard.admit(run.ticket)
-                self._guard.heard_hub()
+                self._journal.check()
                 answer = await self._answer(run, reply, served)
         except TimeoutError as error:
             served.code = "deadline_exceeded"

@@ -54,6 +54,18 @@ class Settings(BaseSettings):
     cache_mib: int = pydantic.Field(256, ge=0, le=1_000_000)
     """MiB of answers to keep. 0 keeps none."""
 
+    journal_mib: int = pydantic.Field(1024, ge=0, le=10_000_000)
+    """MiB that the audit journal may take, with warnings at 70 and 90 %; requests are refused at the cap. 0 for none."""
+
+    backlog_kib_s: int = pydantic.Field(0, ge=0, le=10_000_000)
+    """KiB a second that records which have waited for the line may take of it. 0 for no limit."""
+
+    backlog_hours: str = ""
+    """The hours in which such records leave, as 22:00-06:00 by the machine's clock; empty for always."""
+
+    broker_ca: Path | None = None
+    """The certificate authority of the broker, where the line to it is TLS."""
+
     broker_url: str = ""
     """Where the broker is, if not where the admission says: behind a leaf node, for one."""
 

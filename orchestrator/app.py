@@ -14,39 +14,41 @@ from orchestrator.dispatch import record
 from orchestrator.dispatch.conversation import Line
 from orchestrator.dispatch.pipeline import Meters, Pipeline, Timing
 from orchestrator.fleet.presence import Presence
+from orchestrator.forwarding import Forwarding
 from orchestrator.http.administration import Administration
 from orchestrator.http.errors import RESPONSES
 from orchestrator.http.inference import Inference
-from orchestrator.jobs import Jobs
+from orchestrator.journals import HUB, Journals
+from orchestrator.ledger.checkpoints import Checkpoints
 from orchestrator.ledger.ingest import Ledger
+from orchestrator.ledger.secrets import Secrets
 from orchestrator.publishing import Publisher
 from orchestrator.settings import Settings
 from orchestrator.store.administration import SqlAgents, SqlConfiguration, SqlKeys
 from orchestrator.store.database import Database
 from orchestrator.store.ledger import SqlLedger
 from sync.api.server import Server
-from sync.audit import replication
 from sync.audit.journal import Journal
 from sync.bundle.limits import Limits
 from sync.bus.nats import Login, NatsBus
 from sync.bus.port import Incoming
-from sync.crypto import keyring, sealing, signing
+from sync.crypto import keyring, sealing
 from sync.kit import clock as clocks
 from sync.kit import errors, files, logs
-from sync.kit.ids import AgentId, Region
+from sync.kit.faults import Faults
+from sync.kit.ids import Region
 from sync.kit.metrics import Registry
 from sync.kit.tasks import TaskGroup
+from sync.kit.timetable import Timetable
 from sync.wire import codec, messages, subjects
 from sync.wire.session import HubSessions
 
 log = logs.get("hub")
 EDIT_POLL_S = 0.5
 RECEIPT_RESEND_S = 5.0
-OWN_JOURNAL_S = 0.2
+SILENCE_S = 60.0
 JOURNAL_STREAM_AGE_S = 7 * 24 * 3600.0
 STOP_S = 5.0
-HUB = AgentId("_hub")
-"""The author of the hub's own journal: no agent can be named so."""
 
 
 class Hub:
@@ -60,13 +62,19 @@ class Hub:
         files.write_atomically(settings.public_key, base64.b64encode(self.keys.signer.public_key) + b"\n")
         self.registry = Registry()
         self.tasks = TaskGroup()
-        self.jobs = Jobs()
+        self.jobs = Timetable()
         self.database = Database(settings.database)
         self.agents = SqlAgents(self.database)
         self.broker = self._own_broker()
         self.bus = NatsBus(self._login(), f"hub-{os.getpid()}", on_change=self._line_changed)
-        self.journal = Journal(settings.journal, HUB, self.keys.signer, self.clock)
-        self.ledger = Ledger(SqlLedger(self.database), self.keys.signer, self.clock)
+        self.faults = Faults(settings.state / "faults.json", self.registry, self.clock)
+        self.journal = Journal(
+            settings.journal, HUB, self.keys.signer, self.clock, cap_bytes=settings.journal_mib << 20, on_fault=self.faults.note
+        )
+        self.secrets = Secrets(self.keys.at_rest)
+        store = SqlLedger(self.database)
+        self.ledger = Ledger(store, self.keys.signer, self.clock, self.faults, self.secrets.subject_of)
+        self.checkpoints = Checkpoints(store, self.keys.signer, self.clock, self.faults, settings.state / "ledger.mark")
         self.presence = Presence()
         self.publisher = Publisher(
             configuration=SqlConfiguration(self.database),
@@ -75,7 +83,14 @@ class Hub:
             bus=self.bus,
             signer=self.keys.signer,
             clock=self.clock,
+            content_key=self.secrets.public,
+            hub_key=self.keys.opener.public_key,
         )
+        self.journals = Journals(
+            bus=self.bus, ledger=self.ledger, checkpoints=self.checkpoints, store=store, presence=self.presence,
+            journal=self.journal, signer=self.keys.signer, clock=self.clock, faults=self.faults,
+            snapshot=lambda: self.publisher.current, registry=self.registry,
+        )  # fmt: skip
         self.pipeline = Pipeline(
             snapshot=lambda: self.publisher.current,
             classifier=engine.load(),
@@ -90,6 +105,9 @@ class Hub:
             meters=Meters(self.registry),
             rng=random.Random(),  # noqa: S311 - spreads load, guards nothing
         )
+        self.forwarding = Forwarding(
+            self.bus, self.pipeline, self.keys.opener, lambda: self.publisher.current, self.clock, self.tasks
+        )  # fmt: skip
         administration = Administration(
             self.pipeline, self.presence, self.bus, self.journal, self.clock, self.registry, self.publisher.apply
         )
@@ -97,12 +115,12 @@ class Hub:
         self._agents_up = self.registry.gauge("ringfence_agents_up", "Agents that are there now.")
         self._line_up = self.registry.gauge("ringfence_broker_connected", "Whether the line to the broker is up.")
         self._slow = self.registry.gauge("ringfence_bus_slow_consumers", "Times that this hub read too slowly.")
-        self._incoming = self.registry.counter("ringfence_ledger_records_total", "Audit records taken into the ledger.")
 
     async def start(self) -> int:
         """Starts everything, in order; the port that it listens on. Raises Misconfigured, having stopped what it started."""
         try:
             await self.database.open()
+            await self.checkpoints.open()
             self.journal.open()
             if self.broker is not None:
                 self.broker.write(await self.agents.agents())
@@ -114,11 +132,15 @@ class Hub:
             )
             await self.bus.subscribe(subjects.BEAT_ALL, self._on_beat)
             await self.publisher.refresh()
-            self.tasks.keep("journals of agents", self._take_journals)
-            self.tasks.keep("own journal", self._feed_own_journal)
+            await self.journals.listen()
+            await self.forwarding.listen()
+            self.tasks.keep("journals of agents", self.journals.take)
+            self.tasks.keep("beats", self.publisher.send_beats)
+            self.tasks.keep("own journal", self.journals.feed_own)
             self.jobs.every(EDIT_POLL_S, "edits", self._refresh)
-            self.jobs.every(self.settings.checkpoint_s, "checkpoints", self.ledger.sign_checkpoints)
-            self.jobs.every(RECEIPT_RESEND_S, "receipts", self._resend_receipts)
+            self.jobs.every(self.settings.checkpoint_s, "checkpoints", self._sign_checkpoints)
+            self.jobs.every(RECEIPT_RESEND_S, "receipts", self.journals.resend_receipts)
+            self.jobs.every(SILENCE_S, "silence", self.journals.watch_silence)
             self.jobs.start()
             port = await self.server.start(self.settings.http_host, self.settings.http_port)
         except BaseException:
@@ -131,8 +153,7 @@ class Hub:
     async def stop(self) -> None:
         """Stops in the opposite order: takes nothing new, ends what is at work, writes what waits."""
         await self.server.stop()
-        if self.jobs.running:
-            self.jobs.stop()
+        self.jobs.stop()
         await self.tasks.stop(STOP_S)
         await self.bus.close()
         self.journal.close()
@@ -180,46 +201,7 @@ class Hub:
         self._slow.set(self.bus.slow_consumers)
         self._agents_up.set(len(self.presence.here(self.clock.monotonic(), self.publisher.current)))
 
-    async def _take_journals(self) -> None:
-        await self.bus.consume(subjects.JOURNAL_ALL, "ledger", self._take_envelope)
-
-    async def _take_envelope(self, data: bytes) -> None:
-        """Into the ledger with it, and a receipt back. What is no envelope of an admitted agent is dropped and said so."""
-        try:
-            envelope = codec.decode(data, messages.Envelope)
-        except errors.Corrupt as error:
-            log.error("bad_envelope", detail=str(error))
-            return
-        agent = self.publisher.current.agents.get(envelope.agent)
-        if agent is None:
-            log.error("envelope_of_unknown_agent", agent=envelope.agent)
-            return
-        receipt = await self.ledger.take(envelope, signing.PublicKey(agent.signing_key))
-        self._incoming.inc(len(envelope.entries))
-        await self._send(receipt)
-
-    async def _feed_own_journal(self) -> None:
-        """The hub's own records go into its ledger directly: no broker in between, and the same checks."""
-        journal = self.journal
-        while True:
-            journal.grew.clear()
-            entries = await asyncio.to_thread(journal.read, journal.first, messages.MAX_ENVELOPE)
-            if not entries:
-                await journal.grew.wait()
-                await asyncio.sleep(OWN_JOURNAL_S)
-                continue
-            envelope = replication.make_envelope(HUB, journal.epoch, journal.first, entries, self.keys.signer)
-            receipt = await self.ledger.take(envelope, self.keys.signer.public_key)
-            await journal.trim(receipt.upto)
-
-    async def _resend_receipts(self) -> None:
-        """A receipt is a publish and may be lost: agents whose beat shows that they wait get theirs again."""
-        for agent in self.presence.here(self.clock.monotonic(), self.publisher.current):
-            seen = self.presence.seen(agent)
-            if seen and seen.beat.journal_next > seen.beat.journal_receipted:
-                receipt = await self.ledger.receipt(agent, seen.beat.journal_epoch)
-                if receipt and receipt.upto > seen.beat.journal_receipted:
-                    await self._send(receipt)
-
-    async def _send(self, receipt: messages.Receipt) -> None:
-        await self.bus.publish(subjects.receipt(receipt.agent), codec.encode(receipt))
+    async def _sign_checkpoints(self) -> None:
+        await self.checkpoints.sign()
+        await self.journals.prove_own()
+        await asyncio.to_thread(self.faults.flush)

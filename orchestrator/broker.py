@@ -58,19 +58,30 @@ def configuration(host: str, port: int, store: Path, password: str, agents: Sequ
 
 def _agent_user(admitted: Admitted) -> dict[str, object]:
     agent = admitted.agent
-    bundle = f"$JS.API.DIRECT.GET.KV_{subjects.BUNDLE_BUCKET}.$KV.{subjects.BUNDLE_BUCKET}.{agent.site}"
+    bucket = f"$JS.API.DIRECT.GET.KV_{subjects.BUNDLE_BUCKET}.$KV.{subjects.BUNDLE_BUCKET}"
+    bundle, patch = f"{bucket}.{agent.site}", f"{bucket}.{subjects.patch(agent.site)}"
     models = f"$JS.API.DIRECT.GET.KV_{packages.BUCKET}.$KV.{packages.BUCKET}.>"
     last = f"$JS.API.DIRECT.GET.{subjects.JOURNAL_STREAM}.{subjects.journal(agent.id)}"
     return {
         "user": agent.id,
         "password": admitted.password,
         "permissions": {
-            "publish": [subjects.beat(agent.id), subjects.journal(agent.id), bundle, models, last],
+            "publish": [
+                subjects.beat(agent.id),
+                subjects.journal(agent.id),
+                subjects.proof(agent.id),
+                subjects.ask(agent.id),
+                bundle,
+                patch,
+                models,
+                last,
+            ],
             "subscribe": [
                 subjects.run(agent.id),
                 subjects.control(agent.id),
                 subjects.receipt(agent.id),
                 subjects.bundle(agent.site),
+                subjects.HUB_BEAT,
                 f"{subjects.inbox(agent.id)}.>",
             ],
             # An agent answers only those who asked it: it may publish on a reply subject that it was given, and no other.

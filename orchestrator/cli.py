@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import datetime
 import json
 import secrets
@@ -11,50 +9,42 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from classifiers import cli as classify_cli
 from classifiers import profiles
 from classifiers.engine import load
-from orchestrator import app, models_cli, settings
+from orchestrator import app, audit_cli, models_cli, settings
 from orchestrator.access import keys as access
+from orchestrator.console import State, out, with_database
 from orchestrator.fleet import admission
-from orchestrator.ledger import verify as ledger_verify
 from orchestrator.store.administration import SqlAgents, SqlConfiguration, SqlKeys
 from orchestrator.store.database import Database
-from orchestrator.store.ledger import SqlLedger
 from orchestrator.tenants import compiler, document
 from sync.bundle import decide
 from sync.bundle.snapshot import Snapshot
 from sync.crypto import keyring
-from sync.crypto.signing import PublicKey
 from sync.kit import commands, errors, files, logs, process
 from sync.kit.ids import AgentId, KeyId, ModelName, SiteId, TenantId
 from sync.wire import enrolment
 from sync.wire.levels import Level
 
-T = TypeVar("T")
 cli = typer.Typer(
     name="ringfence", help="Decides where each prompt may be processed, and has it processed there.",
     no_args_is_help=True, add_completion=False,
 )  # fmt: skip
 keys_cli = typer.Typer(help="API keys.", no_args_is_help=True)
 agents_cli = typer.Typer(help="The agents of the fleet.", no_args_is_help=True)
-audit_cli = typer.Typer(help="The ledger of audit records.", no_args_is_help=True)
 cli.command(name="classify")(classify_cli.classify)
 cli.add_typer(keys_cli, name="keys")
 cli.add_typer(agents_cli, name="agents")
-cli.add_typer(audit_cli, name="audit")
+cli.add_typer(audit_cli.cli, name="audit")
 cli.add_typer(models_cli.cli, name="models")
-out = Console()
 
-State = Annotated[Path | None, typer.Option("--state", help="The hub's folder.", show_default=False)]
 DAY_S = 86_400
 APPLY_TIMEOUT_S = 30
 
@@ -100,7 +90,7 @@ def apply(
     if url and key:
         serial = _apply_over_http(url, key, text)
     else:
-        serial = _with_database(state, lambda db: SqlConfiguration(db).apply(text, at=time.time(), by="command line"))
+        serial = with_database(state, lambda db: SqlConfiguration(db).apply(text, at=time.time(), by="command line"), make=True)
     out.print(
         f"Applied {file}: {len(parsed.tenants)} tenants, {len(parsed.models)} models, {len(parsed.sites)} sites; serial {serial}."
     )
@@ -115,7 +105,7 @@ def explain(
     state: State = None,
 ) -> None:
     """What would happen with a prompt, and why. Runs nothing and needs no running hub."""
-    snapshot = _with_database(state, _snapshot)
+    snapshot = with_database(state, _snapshot)
     found = snapshot.tenants.get(TenantId(tenant))
     if found is None:
         raise errors.Misconfigured(
@@ -164,7 +154,7 @@ def keys_create(
             )
         await SqlKeys(database).add(issued.record, at=time.time())
 
-    _with_database(state, keep)
+    with_database(state, keep)
     if quiet:
         sys.stdout.write(f"{issued.text}\n")
     else:
@@ -175,7 +165,7 @@ def keys_create(
 def keys_list(state: State = None) -> None:
     """The keys that are in force. The keys themselves are not kept."""
     table = Table("id", "tenant", "principal", "roles", "expires")
-    for key in _with_database(state, lambda db: SqlKeys(db).keys()):
+    for key in with_database(state, lambda db: SqlKeys(db).keys()):
         expires = "never" if key.expires == access.NEVER else datetime.datetime.fromtimestamp(key.expires, datetime.UTC).isoformat()
         table.add_row(key.id, key.tenant, key.principal, ", ".join(key.roles), expires)
     out.print(table)
@@ -186,7 +176,7 @@ def keys_revoke(
     key: Annotated[str, typer.Argument(help="The key's id: ten characters after rf_live_.")], state: State = None
 ) -> None:
     """Takes a key back."""
-    if not _with_database(state, lambda db: SqlKeys(db).revoke(KeyId(key), at=time.time())):
+    if not with_database(state, lambda db: SqlKeys(db).revoke(KeyId(key), at=time.time())):
         raise errors.Misconfigured(f"There is no key '{key}' in force: 'ringfence keys list' shows them.", code="no_key")
     out.print(f"The key {key} is revoked.")
 
@@ -212,7 +202,7 @@ def agents_admit(
         await SqlAgents(database).add(admitted, at=time.time())
         return admitted
 
-    admitted = _with_database(state, keep)
+    admitted = with_database(state, keep)
     where = broker_url or _broker_url(chosen)
     files.write_atomically(
         output, admission.answer(admitted, keyring.load_or_create(chosen.keyring).signer, where), mode=files.PRIVATE
@@ -225,7 +215,7 @@ def agents_admit(
 def agents_list(state: State = None) -> None:
     """The agents that are admitted. Which are up: GET /v1/admin/agents of the running hub."""
     table = Table("id", "zone", "site")
-    for admitted in _with_database(state, lambda db: SqlAgents(db).agents()):
+    for admitted in with_database(state, lambda db: SqlAgents(db).agents()):
         table.add_row(admitted.agent.id, admitted.agent.zone, admitted.agent.site)
     out.print(table)
 
@@ -233,53 +223,9 @@ def agents_list(state: State = None) -> None:
 @agents_cli.command("remove")
 def agents_remove(agent: Annotated[str, typer.Argument(help="The agent's name.")], state: State = None) -> None:
     """Takes an agent out: it gets no work, and the broker cuts it off."""
-    if not _with_database(state, lambda db: SqlAgents(db).remove(AgentId(agent), at=time.time())):
+    if not with_database(state, lambda db: SqlAgents(db).remove(AgentId(agent), at=time.time())):
         raise errors.Misconfigured(f"There is no agent '{agent}': 'ringfence agents list' shows them.", code="no_agent")
     out.print(f"The agent '{agent}' is removed.")
-
-
-@audit_cli.command("verify")
-def audit_verify(
-    state: State = None,
-    public_key: Annotated[
-        Path | None, typer.Option(help="The hub's public key, where it is not the state folder's own.", show_default=False)
-    ] = None,
-) -> None:
-    """Whether the ledger is what was written and signed. Needs no running hub, and no private key."""
-    chosen = settings.read(state=state)
-    key = PublicKey(base64.b64decode(commands.read_file(public_key or chosen.public_key)))
-
-    async def check(database: Database) -> tuple[ledger_verify.Report, list[tuple[str, str, str]]]:
-        store = SqlLedger(database)
-        report = ledger_verify.verify(await store.segments(), await store.positions(), await store.notes(), key)
-        return report, await store.incidents()
-
-    report, incidents = _with_database(state, check)
-    for kind, author, why in incidents:
-        out.print(f"[yellow]incident: {kind} from {author}: {why}[/]", soft_wrap=True)
-    for mistake in report.mistakes:
-        out.print(f"[red]{mistake}[/]", soft_wrap=True)
-    counted = f"{report.records} records of {report.authors} authors, {report.tenants} trees, {report.checkpoints} checkpoints"
-    if not report.intact:
-        out.print(f"[bold red]The ledger is NOT intact[/] ({counted}).")
-        raise typer.Exit(1)
-    out.print(f"The ledger is intact: {counted}.")
-
-
-def _with_database(state: Path | None, work: Callable[[Database], Coroutine[None, None, T]]) -> T:
-    """What the work gives, on the hub's database: which a running hub may have open too."""
-    chosen = settings.read(state=state)
-
-    async def on_database() -> T:
-        files.make_private_folder(chosen.state)
-        database = Database(chosen.database)
-        try:
-            await database.open()
-            return await work(database)
-        finally:
-            await database.close()
-
-    return asyncio.run(on_database())
 
 
 async def _snapshot(database: Database) -> Snapshot:
@@ -290,6 +236,7 @@ async def _snapshot(database: Database) -> Snapshot:
     bundle = compiler.compile_bundle(
         document.parse(text, "the applied configuration"), serial=await SqlConfiguration(database).serial(), issued=time.time(),
         keys=await SqlKeys(database).keys(), agents=[a.agent for a in await SqlAgents(database).agents()],
+        content_key=lambda _: b"", hub_key=b"",
     )  # fmt: skip
     return Snapshot(bundle)
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 from orchestrator.access.keys import KeyStore
 from orchestrator.fleet.admission import AgentStore
 from orchestrator.tenants import compiler, document
 from orchestrator.tenants.port import ConfigurationStore
-from sync.bundle import snapshot
-from sync.bundle.snapshot import Snapshot
+from sync.bundle import patch, snapshot
+from sync.bundle.snapshot import Bundle, Snapshot
 from sync.bus.port import Bus
 from sync.crypto import signing
 from sync.kit import logs
 from sync.kit.clock import Clock
-from sync.wire import codec, subjects
+from sync.kit.ids import SiteId, TenantId
+from sync.wire import codec, presence, subjects
 from sync.wire.messages import BundleNotice
 
 log = logs.get("publishing")
+BEAT_S = 1.0
 
 
 class Publisher:
@@ -30,6 +35,8 @@ class Publisher:
         bus: Bus,
         signer: signing.Signer,
         clock: Clock,
+        content_key: Callable[[TenantId], bytes],
+        hub_key: bytes,
     ) -> None:
         self._configuration = configuration
         self._keys = keys
@@ -37,8 +44,11 @@ class Publisher:
         self._bus = bus
         self._signer = signer
         self._clock = clock
+        self._content_key = content_key
+        self._hub_key = hub_key
         self.current: Snapshot = snapshot.EMPTY
         self._published = 0
+        self._sites: dict[SiteId, Bundle] = {}
 
     async def apply(self, text: str, by: str) -> int:
         """Checks, keeps and publishes a configuration; its serial. Raises BadDocument, and then keeps nothing."""
@@ -61,6 +71,8 @@ class Publisher:
                 issued=self._clock.wall(),
                 keys=await self._keys.keys(),
                 agents=[admitted.agent for admitted in await self._agents.agents()],
+                content_key=self._content_key,
+                hub_key=self._hub_key,
             )
             self.current = Snapshot(bundle)
             log.info("bundle_compiled", serial=serial, tenants=len(bundle.tenants), agents=len(bundle.agents))
@@ -68,9 +80,26 @@ class Publisher:
             await self._publish(self.current)
         return edited
 
+    async def send_beats(self) -> None:
+        """Says each second that the hub is there, and which bundle is the newest. Runs until cancelled."""
+        while True:
+            if self._bus.connected:
+                await self._bus.publish(subjects.HUB_BEAT, presence.make(self._clock.wall(), self._published, self._signer))
+            await asyncio.sleep(BEAT_S)
+
+    def frame_for(self, site: SiteId) -> bytes:
+        """The signed bundle of one site, as it is now."""
+        return snapshot.sign(snapshot.for_site(self.current.bundle, site), self._signer)
+
     async def _publish(self, current: Snapshot) -> None:
         for site in current.sites:
-            frame = snapshot.sign(snapshot.for_site(current.bundle, site), self._signer)
+            bundle = snapshot.for_site(current.bundle, site)
+            frame = snapshot.sign(bundle, self._signer)
+            before = self._sites.get(site)
+            if before is not None and len(frame) > patch.WORTH_BYTES:
+                signature = codec.decode(frame, snapshot.Signed).signature
+                await self._bus.put(subjects.BUNDLE_BUCKET, subjects.patch(site), patch.make(before, bundle, signature))
             await self._bus.put(subjects.BUNDLE_BUCKET, site, frame)
+            self._sites[site] = bundle
             await self._bus.publish(subjects.bundle(site), codec.encode(BundleNotice(site, current.serial)))
         self._published = current.serial

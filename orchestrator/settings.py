@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     checkpoint_s: float = pydantic.Field(10.0, ge=0.1, le=3600)
     """Seconds between signed checkpoints of the ledger, where something is new."""
 
+    journal_mib: int = pydantic.Field(4096, ge=0, le=10_000_000)
+    """MiB that the hub's own journal may take, with warnings at 70 and 90 %; requests are refused at the cap. 0 for none."""
+
     journal_stream_mib: int = pydantic.Field(1024, ge=16, le=1_000_000)
     """MiB that waiting journal envelopes may take at the broker; well below its disk, since a full one freezes it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_agent.inference.repository.lifecycle import NoSuchModel
-from edge_agent.site import RunFailed
+from edge_agent.visit import RunFailed
 from sync.api.errors import Responses
 from sync.bundle.admit import TicketRefused
 

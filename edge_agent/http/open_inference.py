@@ -14,9 +14,10 @@ import pydantic
 from aiohttp import web
 
 from edge_agent.http.openai import told_of
-from edge_agent.site import UNREAD, Site
+from edge_agent.site import UNREAD, NotServedHere, Site
 from sync.api import answers, bodies, headers
 from sync.api.ask import Ask
+from sync.bundle import authorize
 from sync.bundle.authorize import UnknownModel
 from sync.kit import errors
 from sync.kit.ids import RequestId
@@ -101,17 +102,21 @@ class OpenInference:
             request=RequestId(request[headers.REQUEST_ID]), task=TASK, model=request.match_info["name"], texts=(), payload=payload,
             declared=UNREAD, trace=headers.trace(request), no_store=True,
         )  # fmt: skip
-        async with self.site.visit(principal, ask) as visit:
-            async for _ in visit.pieces():
-                pass
+        async with self.site.visit(principal, ask, headers.api_key(request)) as visit:
+            await visit.finish()
+            await self.site.deliver(visit)
         told = {"model_name": ask.model, "model_version": self.site.repository.manifest(self._folder(request)).version}
-        return answers.respond({**told, "id": body.id or ask.request, "outputs": visit.result.get("outputs", [])}, told_of(visit))
+        return answers.respond(
+            {**told, "id": body.id or ask.request, "outputs": visit.result.get("outputs", [])}, told_of(self.site, visit)
+        )
 
     def _folder(self, request: web.Request) -> str:
         """The model's folder here. Raises InvalidKey, UnknownModel, Forbidden or NotServedHere."""
         principal = self.site.authenticate(headers.api_key(request))
         name, version = request.match_info["name"], request.match_info.get("version")
-        folder = self.site.folder_of(principal, name, TASK)
+        folder = self.site.serves(authorize.model(self.site.guard.current, principal, name, TASK).deployments)
+        if folder is None:
+            raise NotServedHere(f"The model '{name[:100]}' is not at this site.")
         if version is not None and self.site.repository.manifest(folder).version != version:
             raise UnknownModel(f"The version '{version[:100]}' of '{name[:100]}' is not the one that is used.")
         return folder

@@ -28,6 +28,7 @@ from orchestrator.fleet.presence import Presence
 from orchestrator.routing import plan as plans
 from orchestrator.routing.plan import Choice
 from sync.api.ask import Ask
+from sync.audit import contents
 from sync.audit.journal import Journal
 from sync.bundle import authenticate, authorize, decide
 from sync.bundle.authenticate import Principal
@@ -210,7 +211,8 @@ class Pipeline:
                 raise
 
     def admit(self, principal: Principal, ask: Ask) -> Admitted:
-        """Authorizes the model for a principal that was authenticated."""
+        """Authorizes the model for a principal that was authenticated. Raises AuditUnavailable where no record has room."""
+        self._journal.check()
         snapshot = self._snapshot()
         model = authorize.model(snapshot, principal, ask.model, ask.task) if ask.model is not None else None
         return Admitted(ask, principal, model, snapshot, self._clock.monotonic())
@@ -252,7 +254,11 @@ class Pipeline:
         began = time.perf_counter()
         ms = (self._clock.monotonic() - decided.admitted.began) * 1000
         fields = record.of_request(decided, outcome, self._digests, ms, None)
-        await self._journal.append(tenant.id, record.KIND, fields)
+        ask, policy = decided.admitted.ask, tenant.retention
+        retained = contents.retain(tenant.id, policy.key, ask.texts, outcome.text, ask.subject, whole=policy.contents)
+        if retained is not None and retained.sealed:
+            fields[contents.DIGEST_FIELD] = contents.digest_of(retained.sealed)
+        await self._journal.append(tenant.id, record.KIND, fields, retained)
         self.meters.took("deliver", began)
         self.limits.charge(tenant, outcome.prompt_tokens + outcome.completion_tokens)
         self.meters.requests[decided.admitted.ask.task, "answered"].inc()

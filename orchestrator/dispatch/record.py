@@ -76,6 +76,7 @@ def _asked(admitted: Admitted) -> dict[str, object]:
         "model": admitted.model.name if admitted.model else "",
         "declared": admitted.ask.declared.label,
         "bundle": admitted.snapshot.serial,
+        "via": admitted.ask.via,
     }
 
 

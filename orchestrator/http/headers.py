@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.dispatch.ask import Decided, Outcome
+from sync.api import told
 from sync.bundle.limits import Left
 
 
@@ -17,10 +18,7 @@ def of(decided: Decided, outcome: Outcome, left: Left) -> dict[str, str]:
         "x-ringfence-agent": choice.agent if choice else "",
         "x-ringfence-categories": ",".join(decided.assessment.categories),
         "x-ringfence-cache": cache_word(decided, outcome),
-        "x-ratelimit-limit-requests": str(left.limit_requests),
-        "x-ratelimit-remaining-requests": str(left.remaining_requests),
-        "x-ratelimit-limit-tokens": str(left.limit_tokens),
-        "x-ratelimit-remaining-tokens": str(left.remaining_tokens),
+        **told.limits(left),
     }
 
 

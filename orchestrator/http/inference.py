@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from classifiers.verdict import Assessment
+from classifiers import told as classified
 from orchestrator.dispatch.ask import Decided, Outcome
 from orchestrator.dispatch.pipeline import Exchange, Pipeline
 from orchestrator.http import headers as outgoing
 from orchestrator.http.errors import RESPONSES
 from sync.api import answers, bodies, headers
+from sync.api import told as tell
 from sync.api.answers import Answered, Frames, Usage
 from sync.api.ask import Ask
 from sync.api.server import TOLD
@@ -75,11 +76,13 @@ class Inference:
         ask = body.ask(request, 0)
         if body.model is None:
             with self.pipeline.limits.slot(principal.tenant):
-                return web.json_response(_assessment(await self.pipeline.prepare(ask, principal.tenant, all_spans=True)))
+                return web.json_response(classified.assessment(await self.pipeline.prepare(ask, principal.tenant, all_spans=True)))
         async with self.pipeline.exchange(principal, ask) as exchange:
             outcome = await exchange.complete()
             await self.pipeline.deliver(exchange)
-        return self._answer(exchange, {**_assessment(exchange.decided.assessment), "labels": outcome.result.get("labels", [])})
+        return self._answer(
+            exchange, {**classified.assessment(exchange.decided.assessment), "labels": outcome.result.get("labels", [])}
+        )
 
     async def decisions(self, request: web.Request) -> web.StreamResponse:
         """What would happen, and why: runs nothing."""
@@ -140,39 +143,9 @@ def _usage(outcome: Outcome) -> Usage:
     return Usage(outcome.prompt_tokens, outcome.completion_tokens, reused if isinstance(reused, int) else 0)
 
 
-def _assessment(assessment: Assessment) -> dict[str, object]:
-    return {
-        "level": assessment.level.label,
-        "categories": assessment.categories,
-        "findings": [
-            {
-                "text": f.text, "start": f.start, "end": f.end, "type": f.type, "category": f.category,
-                "score": f.score, "recognizer": f.recognizer,
-            }
-            for f in assessment.findings
-        ],
-        "subject": [{"text": f.text, "category": f.category, "score": f.score} for f in assessment.subject],
-        "model": assessment.model,
-        "failed": assessment.failed,
-    }  # fmt: skip
-
-
 def _decision(decided: Decided) -> dict[str, object]:
-    decision = decided.decision
-    return {
-        "id": decided.id,
-        "allowed": decision.allowed,
-        "level": decision.level.label,
-        "categories": decided.assessment.categories,
-        "zones": decision.zones,
-        "regions": decision.regions,
-        "redact": [zone.value for zone in decision.redact],
-        "cache": decision.cache.value,
-        "deployments": [{"folder": d.folder, "zones": d.zones} for d in decision.deployments],
-        "plan": [choice.agent for choice in decided.plan],
-        "reasons": [{"rule": reason.rule, "why": reason.why} for reason in decision.reasons],
-        "bundle_serial": decision.bundle_serial,
-    }
+    plan = [choice.agent for choice in decided.plan]
+    return tell.decision(decided.decision, decided.id, decided.assessment.categories, plan)
 
 
 def _model(name: str) -> dict[str, object]:

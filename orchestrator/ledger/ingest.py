@@ -9,65 +9,160 @@ Invariants, each with a test of its words:
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from orchestrator.ledger.port import Incident, Leaf, LedgerStore, Stored
-from sync.audit import chain, checkpoint, replication
+from orchestrator.ledger.port import Batch, Growth, Incident, Kept, Leaf, LedgerStore, Move, Moved
+from sync.audit import chain, replication
 from sync.audit.replication import Outcome
+from sync.audit.tiles import Edge
 from sync.crypto import signing
-from sync.kit import logs
+from sync.kit import crashpoints, logs
 from sync.kit.clock import Clock
+from sync.kit.faults import Fault, Faults
 from sync.kit.ids import AgentId, Epoch, TenantId
 from sync.wire import codec
-from sync.wire.messages import Envelope, Receipt
+from sync.wire.messages import Content, Envelope, Receipt
 
 log = logs.get("ledger")
-ORIGIN = "ringfence/ledger"
-SIGNER_NAME = "ringfence-hub"
+TRIES = 5
+KEPT_TREES = 1000
+"""Right edges that are kept in memory, at most some 25 KB each."""
+BACKWARDS_S = 60.0
+"""An author's clock that goes back further than this is an incident."""
+FAULTS = {
+    "gap": Fault.LEDGER_GAP, "fork": Fault.LEDGER_FORK, "broken": Fault.LEDGER_BROKEN, "clock": Fault.CLOCK_BACKWARDS,
+}  # fmt: skip
+SubjectOf = Callable[[TenantId, Content], bytes]
+"""A keyed digest of whom a record is about, from what is sealed beside it; empty where nobody is named."""
+_Author = tuple[AgentId, Epoch]
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What a batch of envelopes comes to, before it is stored."""
+
+    positions: dict[_Author, tuple[chain.Position, float]]
+    edges: dict[TenantId, Edge]
+    moves: dict[_Author, Move] = field(default_factory=dict)
+    growths: dict[TenantId, Growth] = field(default_factory=dict)
+    leaves: list[tuple[chain.Position, list[Leaf]]] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
+    incidents: list[Incident] = field(default_factory=list)
 
 
 class Ledger:
-    """The one that writes the ledger, one envelope at a time."""
+    """The one that writes the ledger in this process; others may write beside it."""
 
-    def __init__(self, store: LedgerStore, signer: signing.Signer, clock: Clock) -> None:
+    def __init__(self, store: LedgerStore, signer: signing.Signer, clock: Clock, faults: Faults, subject_of: SubjectOf) -> None:
         self._store = store
         self._signer = signer
         self._clock = clock
+        self._faults = faults
+        self._subject_of = subject_of
         self._one_at_a_time = asyncio.Lock()
-        self._positions: dict[tuple[AgentId, Epoch], chain.Position] = {}
+        self._positions: dict[_Author, tuple[chain.Position, float]] = {}
+        self._edges: dict[TenantId, Edge] = {}
+        self._told: OrderedDict[tuple[str, ...], None] = OrderedDict()
+        """Incidents that were reported: the same one again is the same fault, not another."""
 
-    async def take(self, envelope: Envelope, key: signing.PublicKey) -> Receipt:
-        """The receipt for all that is held of this author and epoch, with the envelope's records where they fit."""
+    async def take(self, envelopes: Sequence[tuple[Envelope, signing.PublicKey]]) -> list[Receipt]:
+        """The receipts for all that is held of these authors, with the envelopes' records where they fit: one transaction."""
         async with self._one_at_a_time:
-            position = await self._position(envelope.agent, envelope.epoch)
-            try:
-                known = await self._known_head(envelope, position)
-                intake = replication.receive(position, envelope, key, known)
-            except chain.Broken as error:
-                await self._report(envelope, "broken", str(error))
-                return replication.make_receipt(position, self._clock.wall(), self._signer)
-            if intake.outcome is Outcome.NEW:
-                await self._append(intake.entries, position, intake.position)
-            elif intake.outcome is not Outcome.DUPLICATE:
-                await self._report(envelope, intake.outcome.value, intake.why)
-            return replication.make_receipt(intake.position, self._clock.wall(), self._signer)
+            for _ in range(TRIES):
+                try:
+                    return await self._take(envelopes)
+                except Moved:
+                    self.forget()
+            return await self._take(envelopes)
 
-    async def receipt(self, author: AgentId, epoch: Epoch) -> Receipt | None:
-        """The receipt for what is held of an author already, or None where that is nothing."""
-        position = await self._position(author, epoch)
-        return replication.make_receipt(position, self._clock.wall(), self._signer) if position.next else None
+    async def receipt(self, author: AgentId, epoch: Epoch) -> Receipt:
+        """The receipt for what is held of an author already."""
+        position, _ = await self._store.position(author, epoch)
+        return replication.make_receipt(position, self._clock.wall(), self._signer)
 
-    async def sign_checkpoints(self) -> int:
-        """Signs a checkpoint for each tree that grew; how many."""
-        grown = await self._store.unsigned_trees()
-        for tenant, tree in grown.items():
-            note = checkpoint.sign(checkpoint.Checkpoint(origin(tenant), tree.size, tree.root()), SIGNER_NAME, self._signer)
-            await self._store.add_checkpoint(tenant, tree.size, note, at=self._clock.wall())
-        return len(grown)
+    def forget(self) -> None:
+        """Forgets what is remembered of the store, which somebody else has changed."""
+        self._positions.clear()
+        self._edges.clear()
 
-    async def _position(self, author: AgentId, epoch: Epoch) -> chain.Position:
-        known = self._positions.get((author, epoch))
+    async def _take(self, envelopes: Sequence[tuple[Envelope, signing.PublicKey]]) -> list[Receipt]:
+        draft = _Draft(dict(self._positions), dict(self._edges))
+        crashpoints.reach("ingest.received")
+        for envelope, key in envelopes:
+            await self._add(draft, envelope, key)
+        crashpoints.reach("ingest.verified")
+        if draft.moves:
+            batch = Batch(list(draft.moves.values()), draft.growths, draft.leaves, draft.kept)
+            await self._store.append(batch, at=self._clock.wall())
+            crashpoints.reach("ingest.committed")
+        self._positions, self._edges = draft.positions, draft.edges
+        if len(self._edges) > KEPT_TREES:
+            self._edges.clear()
+        for incident in draft.incidents:
+            await self._report(incident)
+        now = self._clock.wall()
+        authors = dict.fromkeys((envelope.agent, envelope.epoch) for envelope, _ in envelopes)
+        return [replication.make_receipt((await self._position(author))[0], now, self._signer) for author in authors]
+
+    async def _add(self, draft: _Draft, envelope: Envelope, key: signing.PublicKey) -> None:
+        author = envelope.agent, envelope.epoch
+        if author not in draft.positions:
+            draft.positions[author] = await self._position(author)
+        position, wall = draft.positions[author]
+        try:
+            known = await self._known_head(envelope, position)
+            intake = replication.receive(position, envelope, key, known)
+        except chain.Broken as error:
+            draft.incidents.append(_incident(envelope, "broken", str(error)))
+            return
+        if intake.outcome is Outcome.NEW:
+            newest = chain.wall_of(intake.entries[-1])
+            if newest < wall - BACKWARDS_S:
+                why = f"the clock of {envelope.agent} went back by {wall - newest:.0f} s at record {position.next}"
+                draft.incidents.append(Incident(envelope.agent, envelope.epoch, "clock", why, b""))
+            await self._grow(draft, intake.entries, position, envelope.contents)
+            before = draft.moves[author].before if author in draft.moves else position
+            draft.moves[author] = Move(before, intake.position, newest)
+            draft.positions[author] = intake.position, newest
+        elif intake.outcome is not Outcome.DUPLICATE:
+            draft.incidents.append(_incident(envelope, intake.outcome.value, intake.why))
+
+    async def _grow(self, draft: _Draft, entries: Sequence[bytes], before: chain.Position, contents: Sequence[Content]) -> None:
+        """Adds the entries to their trees in the draft, with what is retained of them."""
+        by_tenant: dict[TenantId, list[tuple[int, bytes]]] = {}
+        for number, entry in enumerate(entries, before.next):
+            by_tenant.setdefault(chain.tenant_of(entry), []).append((number, entry))
+        missing = [tenant for tenant in by_tenant if tenant not in draft.edges]
+        if missing:
+            draft.edges.update(await self._store.edges(missing))
+        leaves: dict[int, Leaf] = {}
+        for tenant, records in by_tenant.items():
+            edge = draft.edges[tenant]
+            grown, tiles = edge.extend([chain.link(entry) for _, entry in records])
+            earlier = draft.growths.get(tenant)
+            draft.growths[tenant] = Growth(
+                earlier.before if earlier else edge, grown, (*(earlier.tiles if earlier else ()), *tiles)
+            )
+            draft.edges[tenant] = grown
+            for index, (number, entry) in enumerate(records, edge.size):
+                leaves[number] = Leaf(tenant, index, number, entry)
+        draft.leaves.append((before, [leaves[number] for number in sorted(leaves)]))
+        for content in contents:
+            leaf = leaves.get(content.sequence)
+            if leaf is not None:
+                subject = self._subject_of(leaf.tenant, content)
+                draft.kept.append(
+                    Kept(
+                        leaf.tenant, leaf.index, before.author, before.epoch, content.sequence, content.sealed, content.key, subject
+                    )
+                )
+
+    async def _position(self, author: _Author) -> tuple[chain.Position, float]:
+        known = self._positions.get(author)
         if known is None:
-            known = self._positions[author, epoch] = await self._store.position(author, epoch)
+            known = self._positions[author] = await self._store.position(*author)
         return known
 
     async def _known_head(self, envelope: Envelope, position: chain.Position) -> bytes | None:
@@ -76,22 +171,16 @@ class Ledger:
             return None
         return await self._store.link_at(envelope.agent, envelope.epoch, last)
 
-    async def _append(self, entries: tuple[bytes, ...], before: chain.Position, after: chain.Position) -> None:
-        tenants = [chain.decode(entry).tenant for entry in entries]
-        trees = dict(await self._store.trees(sorted(set(tenants))))
-        leaves = []
-        for number, (tenant, entry) in enumerate(zip(tenants, entries, strict=True), before.next):
-            leaves.append(Leaf(tenant, trees[tenant].size, number, entry))
-            trees[tenant] = trees[tenant].append(chain.link(entry))
-        await self._store.append(Stored(after, trees, leaves), at=self._clock.wall())
-        self._positions[after.author, after.epoch] = after
-
-    async def _report(self, envelope: Envelope, kind: str, why: str) -> None:
-        log.error("ledger_incident", kind=kind, author=envelope.agent, epoch=envelope.epoch, why=why)
-        incident = Incident(envelope.agent, envelope.epoch, kind, why, codec.encode(envelope))
+    async def _report(self, incident: Incident) -> None:
+        told = (incident.author, incident.epoch, incident.kind, incident.why)
+        if told in self._told:
+            return
+        self._told[told] = None
+        if len(self._told) > KEPT_TREES:
+            self._told.popitem(last=False)
+        self._faults.note(FAULTS[incident.kind], incident.why)
         await self._store.record_incident(incident, at=self._clock.wall())
 
 
-def origin(tenant: TenantId) -> str:
-    """The first line of a tenant's checkpoints."""
-    return f"{ORIGIN}/{tenant}"
+def _incident(envelope: Envelope, kind: str, why: str) -> Incident:
+    return Incident(envelope.agent, envelope.epoch, kind, why, codec.encode(envelope))

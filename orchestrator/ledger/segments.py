@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from orchestrator.ledger.port import Leaf
 from sync.kit import errors
 from sync.kit.ids import AgentId, Epoch, TenantId
-from sync.wire import codec
+from sync.wire import codec, messages
+
+LONGEST = messages.MAX_ENVELOPE
+"""Leaves in one segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,7 @@ class Segment:
     author: AgentId
     epoch: Epoch
     first_sequence: int
+    received_at: float
     packed: bytes
 
 
@@ -35,15 +39,10 @@ def pack(entries: Sequence[tuple[int, bytes]]) -> bytes:
 
 
 def unpack(packed: bytes) -> list[tuple[int, bytes]]:
-    """The (sequence, entry) pairs of a segment. Raises Corrupt."""
+    """The (sequence, entry) pairs of a segment; the hash stands for an entry whose time is over. Raises Corrupt."""
     pairs = codec.unpack(packed)
-    if not isinstance(pairs, tuple):
-        raise errors.Corrupt("A segment of the ledger is no list.", code="bad_segment")
-    found = []
-    for pair in pairs:
-        match pair:
-            case (int(sequence), bytes(entry)):
-                found.append((sequence, entry))
-            case _:
-                raise errors.Corrupt("A segment of the ledger holds what is no record.", code="bad_segment")
-    return found
+    if not isinstance(pairs, tuple) or not all(
+        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], int) and isinstance(pair[1], bytes) for pair in pairs
+    ):
+        raise errors.Corrupt("A segment of the ledger holds what is no record.", code="bad_segment")
+    return list(pairs)

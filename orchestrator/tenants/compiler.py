@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from orchestrator.tenants import document as documents
 from sync.bundle import snapshot
@@ -18,13 +18,18 @@ def compile_bundle(
     issued: float,
     keys: Sequence[snapshot.Key],
     agents: Sequence[snapshot.Agent],
+    content_key: Callable[[TenantId], bytes],
+    hub_key: bytes,
 ) -> Bundle:
-    """The bundle of everything. Agents at sites, and keys of tenants, that the document no longer has are left out."""
+    """The bundle of everything. Agents at sites, and keys of tenants, that the document no longer has are left out.
+
+    `content_key` gives the public key that a tenant's contents are sealed to; requests to the hub are sealed to `hub_key`.
+    """
     tenants = {tenant.id for tenant in document.tenants}
     return Bundle(
         serial=serial,
         issued=issued,
-        tenants=tuple(_tenant(tenant) for tenant in document.tenants),
+        tenants=tuple(_tenant(tenant, content_key) for tenant in document.tenants),
         keys=tuple(key for key in keys if key.tenant in tenants),
         models=tuple(
             snapshot.Model(
@@ -36,10 +41,11 @@ def compile_bundle(
         ),
         sites=tuple(snapshot.Site(SiteId(name), Region(site.region), site.jurisdiction) for name, site in document.sites.items()),
         agents=tuple(agent for agent in agents if agent.site in document.sites),
+        hub_key=hub_key,
     )
 
 
-def _tenant(tenant: documents.Tenant) -> snapshot.Tenant:
+def _tenant(tenant: documents.Tenant, content_key: Callable[[TenantId], bytes]) -> snapshot.Tenant:
     limit = tenant.rate_limit
     routes = tuple(
         snapshot.Route(level, tuple(route.zones), tuple(route.jurisdictions))
@@ -64,6 +70,12 @@ def _tenant(tenant: documents.Tenant) -> snapshot.Tenant:
         redaction=snapshot.Redaction(tenant.redaction.mode.value, tuple(tenant.redaction.zones))
         if tenant.redaction
         else snapshot.Redaction(),
+        retention=snapshot.Retention(
+            days=tuple(tenant.retention.levels.get(level, tenant.retention.days) for level in Level),
+            contents=tenant.retention.content == "encrypted",
+            key=content_key(TenantId(tenant.id)),
+        ),
+        forward_at_most=tenant.forward_at_most,
     )
 
 

@@ -186,10 +186,11 @@ class Redaction(_Part):
 
 
 class Retention(_Part):
-    """How long records are to be kept; this version deletes none yet. Prompts and answers are not kept at all."""
+    """How long records are kept, by level where it differs; and whether prompts and answers are, each under a key of its own."""
 
     days: int = pydantic.Field(365, ge=1, le=36_500)
-    content: Literal["none"] = "none"
+    levels: dict[LevelWord, Annotated[int, pydantic.Field(ge=1, le=36_500)]] = {}
+    content: Literal["none", "encrypted"] = "none"
 
 
 class Tenant(_Part):
@@ -212,6 +213,7 @@ class Tenant(_Part):
     sites: list[Name] = []
     classification: Classification = Classification()
     redaction: Redaction | None = None
+    forward_at_most: LevelWord = Level.RESTRICTED
 
 
 class Document(_Part):

@@ -26,6 +26,10 @@ class Ask:
     """Whether others go first at the model."""
     trace: str = ""
     """The caller's W3C trace context, kept in the record so that both logs can be read together."""
+    subject: str = ""
+    """Whom the request is about, as the app says: what is retained of it can be found and erased by that."""
+    via: str = ""
+    """The agent at whose site it came in, where that was not here."""
 
     def saying(self, texts: Sequence[str]) -> dict[str, object]:
         """The payload with other texts in the places of its own."""

@@ -244,6 +244,7 @@ def _ask(
         max_tokens=max_tokens,
         declared=headers.declared_level(request),
         trace=headers.trace(request),
+        subject=headers.subject(request),
         no_store="no-store" in request.headers.get("cache-control", "").lower(),
     )
 

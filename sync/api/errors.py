@@ -47,7 +47,9 @@ _SHARED: StatusTable = (
 BY_CODE = {
     "overloaded": 503, "bad_payload": 400, "context_length_exceeded": 400, "audit_unavailable": 503, "deadline_exceeded": 504,
     "schema_unsatisfiable": 400, "bad_schema": 400, "policy_denied": 403, "model_failed": 502, "model_crashed": 502,
-    "upstream_failed": 502, "model_unusable": 503, "cancelled": 503, "model_not_here": 404,
+    "upstream_failed": 502, "model_unusable": 503, "cancelled": 503, "model_not_here": 404, "rate_limit_exceeded": 429,
+    "no_eligible_agent": 503, "broker_unavailable": 503, "invalid_api_key": 401, "model_not_found": 404, "model_not_allowed": 403,
+    "forbidden": 403, "model_task_mismatch": 400, "agent_lost": 502, "ticket_refused": 403,
 }  # fmt: skip
 _TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",

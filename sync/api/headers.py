@@ -12,6 +12,7 @@ from sync.wire.levels import Level
 REQUEST_ID = web.RequestKey("request_id", str)
 """Where a request keeps its id, which is in every answer and in the audit log."""
 BEARER = "bearer "
+MAX_SUBJECT = 200
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 
 
@@ -25,6 +26,14 @@ def trace(request: web.Request) -> str:
     """The caller's traceparent (W3C Trace Context), or an empty text where it sent none or a malformed one."""
     value = request.headers.get("traceparent", "")
     return value if _TRACEPARENT.fullmatch(value) else ""
+
+
+def subject(request: web.Request) -> str:
+    """Whom the request is about, by the app's own id for that person. Raises BadRequest where it is too long."""
+    value = request.headers.get("x-ringfence-subject", "")
+    if len(value) > MAX_SUBJECT:
+        raise BadRequest(f"x-ringfence-subject: at most {MAX_SUBJECT} characters are taken.", param="x-ringfence-subject")
+    return value
 
 
 def declared_level(request: web.Request) -> Level:

@@ -11,8 +11,10 @@ Invariants, each with a test of its words:
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 
 from sync.crypto import digest, signing
 from sync.kit import errors
@@ -21,6 +23,11 @@ from sync.wire import codec
 
 VERSION = 1
 GENESIS = bytes(digest.SIZE)
+_OPENING = b"\x9b" + codec.pack(VERSION)
+_HASH = b"\xc4\x20"
+_FLOAT = 0xCB
+_INTEGER = {0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9}
+"""Bytes of a msgpack integer by its first one; a small one has no more."""
 MAX_ENTRY = 60_000
 """Bytes; tiles hold entries of at most 65,535 (C2SP tlog-tiles)."""
 
@@ -86,7 +93,7 @@ def decode(data: bytes) -> Entry:
 
 def link(entry: bytes) -> bytes:
     """The hash of an entry's bytes: the next one's `previous`, and the leaf in the tree."""
-    return digest.sha256(b"\x00" + entry)
+    return sha256(b"\x00" + entry).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,11 @@ def start(author: AgentId, epoch: Epoch) -> Position:
 def follow(position: Position, entries: Iterable[bytes]) -> Position:
     """The position after these entries, each checked to be the next one. Raises Broken, naming the first that is not."""
     number, head = position.next, position.head
+    whose = codec.pack(position.author) + codec.pack(position.epoch)
     for data in entries:
+        if _fits(data, whose, number, head):
+            number, head = number + 1, link(data)
+            continue
         name = f"record {number} of {position.author}, epoch {position.epoch}"
         try:
             entry = decode(data)
@@ -120,6 +131,56 @@ def follow(position: Position, entries: Iterable[bytes]) -> Position:
             raise Broken(f"{name} does not follow from the one before: one of the two was changed.", sequence=number)
         number, head = number + 1, link(data)
     return Position(position.author, position.epoch, number, head)
+
+
+def tenant_of(data: bytes) -> TenantId:
+    """Whose tree an entry belongs to. Raises Corrupt."""
+    return TenantId(_string(data, len(_OPENING))[0])
+
+
+def wall_of(data: bytes) -> float:
+    """When an entry that was followed was written, by its author's wall clock: seconds since 1970."""
+    at = len(_OPENING)
+    for _ in range(3):
+        at = _string(data, at)[1]
+    at += _INTEGER.get(data[at], 1)
+    return float(struct.unpack_from(">d", data, at + 1)[0])
+
+
+def _fits(data: bytes, whose: bytes, number: int, head: bytes) -> bool:
+    """Whether an entry is the next one, by its bytes alone: five times as fast as reading all of it.
+
+    What does not fit at once is read in full, to say what is wrong with it.
+    """
+    try:
+        if not data.startswith(_OPENING) or len(data) > MAX_ENTRY:
+            return False
+        _, at = _string(data, len(_OPENING))
+        place = whose + codec.pack(number)
+        if not data.startswith(place, at):
+            return False
+        at += len(place)
+        if data[at] != _FLOAT or data[at + 9] != _FLOAT:
+            return False
+        _, at = _string(data, at + 18)
+    except (IndexError, errors.Corrupt):
+        return False
+    return data.startswith(_HASH + head, at)
+
+
+def _string(data: bytes, at: int) -> tuple[str, int]:
+    """The short msgpack string at this place, and where it ends."""
+    try:
+        first = data[at]
+        if 0xA0 <= first < 0xC0:
+            start, size = at + 1, first & 0x1F
+        elif first == 0xD9:
+            start, size = at + 2, data[at + 1]
+        else:
+            raise errors.Corrupt("Bytes that are no audit record came.", code="bad_record")
+        return data[start : start + size].decode(), start + size
+    except (IndexError, UnicodeDecodeError) as error:
+        raise errors.Corrupt("Bytes that are no audit record came.", code="bad_record") from error
 
 
 def sign_head(position: Position, signer: signing.Signer) -> bytes:

@@ -1,4 +1,4 @@
-"""An author's own journal: an append-only, hash-chained log in SQLite. The one file of this floor that writes.
+"""An author's own journal: an append-only, hash-chained log in SQLite, and sealed segments of what the hub holds.
 
 One writer thread; WAL, `synchronous=FULL`; whatever has queued while the last commit was syncing goes into the next one, up to
 `GROUP` records, so that a durable write costs a share of one fsync. `append` returns only after the commit.
@@ -7,7 +7,8 @@ Invariants, each with a test of its words:
 - an append that returned is on disk: kill -9 loses none;
 - a failed commit fails its appends and leaves the chain as it was;
 - a fresh, damaged or restored database starts a new epoch, whose first record names the old one;
-- trimming keeps the rest verifiable.
+- sealing and forgetting keep the rest verifiable;
+- at its cap the journal gives up what the hub holds, the oldest first, and then refuses; it never drops what the hub lacks.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ import queue
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from sync.audit import chain
+from sync.audit import ballast, chain, rows, sealed
+from sync.audit.proving import Pinned
 from sync.crypto import signing
 from sync.kit import clock as clocks
-from sync.kit import errors, files, ids, logs
+from sync.kit import crashpoints, errors, files, ids, logs
+from sync.kit.faults import Fault
 from sync.kit.ids import AgentId, Epoch, TenantId
-from sync.wire import codec
+from sync.wire.messages import Content
 
 log = logs.get("journal")
 GROUP = 100
@@ -36,15 +39,16 @@ RECENT = 4096
 """Newest records kept in memory: whoever sends them on has no need of the disk."""
 MARK_EVERY_S = 5.0
 """How often, at most, the file beside the database is brought up to date."""
+SEAL_AT = 1024
+"""Proved records that the database keeps before they are sealed together."""
+CONTENT_KEPT_S = 24 * 3600.0
+"""How long the contents of a record that the hub holds stay here too, in case that it asks for them again."""
+CHECKED_AT_START = 5000
+"""Newest records that are verified before anything is served; `audit` verifies the rest later."""
+WARN_AT = (0.9, 0.7)
 PLATFORM = TenantId("_platform")
 """The tenant of records that are about no tenant: an epoch's start, for one."""
-
-_SCHEMA = """
-create table if not exists entries (sequence integer primary key, entry blob not null);
-create table if not exists meta (name text primary key, value blob not null) without rowid;
-"""
 T = TypeVar("T")
-_Record = tuple[TenantId, str, dict[str, object]]
 
 
 class AuditUnavailable(errors.Retryable):
@@ -61,36 +65,59 @@ class Written:
     link: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """A record's contents before it has a number: see `messages.Content`."""
+
+    sealed: bytes
+    key: bytes
+
+
 @dataclass(slots=True)
 class _Append:
     tenant: TenantId
     kind: str
     fields: dict[str, object]
+    retained: Retained | None
     done: asyncio.Future[Written]
     loop: asyncio.AbstractEventLoop
 
 
 @dataclass(slots=True)
-class _Trim:
-    upto: int
-    done: asyncio.Future[None]
+class _Work:
+    """Something else for the writer thread to do, between two groups."""
+
+    run: Callable[[], object]
+    done: asyncio.Future[object]
     loop: asyncio.AbstractEventLoop
 
 
 class Journal:
-    """The journal in one file. `open` before use; `close` writes what waits."""
+    """The journal in one file. `open` before use; `close` writes what waits. `cap_bytes`: 0 for none."""
 
-    def __init__(self, path: Path, author: AgentId, signer: signing.Signer, clock: clocks.Clock) -> None:
+    def __init__(
+        self, path: Path, author: AgentId, signer: signing.Signer, clock: clocks.Clock, *, cap_bytes: int = 0,
+        on_fault: Callable[[Fault, str], None] = lambda fault, detail: log.error(fault.value, detail=detail),
+    ) -> None:  # fmt: skip
         self._path = path
         self._author = author
         self._signer = signer
         self._clock = clock
-        self._work: queue.SimpleQueue[_Append | _Trim | None] = queue.SimpleQueue()
+        self._on_fault = on_fault
+        self._work: queue.SimpleQueue[_Append | _Work | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._reading = threading.Lock()
+        self._ballast = ballast.Ballast(path.with_name(f"{path.name}.ballast"))
         self.position = chain.start(author, Epoch(""))
         self.first = 0
+        """The first record that the database has; older ones lie in sealed segments."""
+        self.proved = 0
+        """The hub has proved that it holds the records below this number."""
         self.hub_seen = b""
+        self.pins: dict[TenantId, Pinned] = {}
+        self.cap_bytes = cap_bytes
+        self.used_bytes = 0
+        self._warned = 0.0
         self._recent: deque[bytes] = deque(maxlen=RECENT)
         self._marked_at = float("-inf")
         self._unmarked: bytes | None = None
@@ -100,8 +127,13 @@ class Journal:
     def epoch(self) -> Epoch:
         return self.position.epoch
 
+    @property
+    def full(self) -> bool:
+        """Whether records are refused for want of room."""
+        return bool(self.cap_bytes) and self.used_bytes >= self.cap_bytes
+
     def open(self) -> None:
-        """Opens or makes the file and checks every record in it. Raises Misconfigured where the folder cannot be written."""
+        """Opens or makes the file and checks its newest records. Raises Misconfigured where the folder cannot be written."""
         reason = _why_anew(self._path, self._author, self._signer.public_key)
         old: dict[str, object] = {}
         if reason is not None and self._path.exists():
@@ -111,45 +143,72 @@ class Journal:
                 if part.exists():
                     part.rename(f"{aside}{suffix}")
             old = {"reason": reason, "kept_as": aside.name}
-            log.error("journal_started_anew", reason=reason, kept_as=aside.name)
+            self._on_fault(Fault.JOURNAL_RESTARTED, f"the journal was {reason}; it is kept as {aside.name}")
         try:
-            self._database = _connect(self._path)
-            self._database.executescript(_SCHEMA)
+            self._database = rows.connect(self._path)
+            rows.make(self._database)
             self._load(old)
-            self._reader = _connect(self._path)
+            self._reader = rows.connect(self._path)
         except sqlite3.Error as error:
             raise errors.Misconfigured(
                 f"The journal {self._path} cannot be opened ({error}): check permissions and disk space.",
                 code="journal_unusable",
             ) from error
+        self._ballast.load()
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
         self._thread.start()
 
-    async def append(self, tenant: TenantId, kind: str, fields: dict[str, object]) -> Written:
-        """Where the record stands, once it is on disk. Raises AuditUnavailable."""
+    async def append(self, tenant: TenantId, kind: str, fields: dict[str, object], retained: Retained | None = None) -> Written:
+        """Where the record stands, once it and what is retained of it are on disk. Raises AuditUnavailable."""
         if self._work.qsize() > MAX_WAITING:
             raise AuditUnavailable("The audit journal is behind; try again.")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Written] = loop.create_future()
-        self._work.put(_Append(tenant, kind, fields, done, loop))
+        self._work.put(_Append(tenant, kind, fields, retained, done, loop))
         return await done
 
-    async def trim(self, upto: int) -> None:
-        """Forgets the records below `upto`, which the hub has receipted."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        self._work.put(_Trim(upto, done, loop))
-        await done
+    def check(self) -> None:
+        """Returns where records can be written. Raises AuditUnavailable: work whose record has no room is not begun."""
+        if self.full:
+            raise _no_room(self.cap_bytes)
+
+    async def prove(self, upto: int, pins: Sequence[Pinned], hub_seen: bytes) -> None:
+        """Notes that the hub has proved to hold the records below `upto`; seals them when there are many."""
+        await self._do(lambda: self._prove(upto, pins, hub_seen))
+
+    async def seal(self) -> None:
+        """Seals every proved record, however few."""
+        await self._do(lambda: self._seal(least=1))
+
+    async def expire(self, gone: Callable[[chain.Entry], bool]) -> int:
+        """Puts the hash in the place of each sealed record that is to go, and forgets old contents; how many went."""
+        return int(str(await self._do(lambda: self._expire(gone))))
+
+    async def erase(self, sequences: Sequence[int]) -> None:
+        """Destroys the contents of these records."""
+        await self._do(lambda: self._erase(sequences))
+
+    async def receipted(self, upto: int) -> None:
+        """Notes beside the database what the hub holds: a journal that knows less later was restored from a copy."""
+        await self._do(lambda: self._note_receipt(upto))
 
     def read(self, first: int, limit: int) -> list[bytes]:
         """At most `limit` entries from number `first` on, in order. Blocks for a disk read where they are not recent."""
         recent, upto = list(self._recent), self.position.next
         begin = len(recent) - (upto - first)
-        if 0 <= begin <= len(recent) and first >= self.first:
+        if 0 <= begin <= len(recent):
             return recent[begin : begin + limit]
         with self._reading:
-            rows = self._reader.execute("select entry from entries where sequence >= ? order by sequence limit ?", (first, limit))
-            return [row[0] for row in rows]
+            if first < self.first:
+                return self._shelf.read(first, limit)
+            found = self._reader.execute("select entry from entries where sequence >= ? order by sequence limit ?", (first, limit))
+            return [row[0] for row in found]
+
+    def contents(self, first: int, end: int) -> list[Content]:
+        """What is retained of the records from `first` up to `end`."""
+        with self._reading:
+            query = "select sequence, sealed, key from contents where sequence >= ? and sequence < ? order by sequence"
+            return [Content(*row) for row in self._reader.execute(query, (first, end))]
 
     def close(self) -> None:
         """Writes what waits, and closes the file."""
@@ -162,14 +221,23 @@ class Journal:
             self._database.close()
 
     def _load(self, old: dict[str, object]) -> None:
-        found = _meta(self._database, "head")
+        found = rows.meta(self._database, rows.HEAD)
         if found is None:
             self.position = chain.start(self._author, ids.epoch())
-            self._commit([(PLATFORM, "epoch", {"reason": "fresh", **old})])
+            self._shelf = rows.shelf(self._path, self._author, self.epoch)
+            self._commit([_Append(PLATFORM, "epoch", {"reason": "fresh", **old}, None, None, None)])  # type: ignore[arg-type]
         else:
-            self.position = _position(found)
-        anchor = _meta(self._database, "anchor")
-        self.first = _position(anchor).next if anchor else 0
+            self.position = rows.position(found)
+            self._shelf = rows.shelf(self._path, self._author, self.epoch)
+        anchor = rows.meta(self._database, rows.ANCHOR)
+        self.first = rows.position(anchor).next if anchor else 0
+        self._shelf.drop_from(self.first)
+        proved = rows.meta(self._database, rows.PROVED)
+        self.proved = int.from_bytes(proved, "big") if proved else self.first
+        for name, note in self._database.execute("select name, value from meta where name like 'pin:%'"):
+            tenant = TenantId(name.removeprefix(rows.PIN))
+            self.pins[tenant] = Pinned(tenant, note.decode())
+        self._measure()
 
     def _write(self) -> None:
         """The writer thread: takes what has queued, as groups, until it is told to end."""
@@ -183,18 +251,23 @@ class Journal:
                 item = self._work.get()
             if group:
                 self._settle(group)
-            if isinstance(item, _Trim):
-                self._settle_trim(item)
+            if isinstance(item, _Work):
+                self._settle_work(item)
             elif item is None:
                 return
 
     def _settle(self, group: list[_Append]) -> None:
         """Commits a group and tells each of its callers."""
         try:
-            written = self._commit([(item.tenant, item.kind, item.fields) for item in group])
+            if self.full and not self._make_room():
+                raise _no_room(self.cap_bytes)
+            written = self._commit(group)
         except (sqlite3.Error, errors.RingfenceError) as error:
-            failure = AuditUnavailable("The audit record could not be written, so the request was refused.", retry_after_s=5)
-            log.error("journal_write_failed", detail=str(error)[:200])
+            if isinstance(error, AuditUnavailable):
+                failure = error
+            else:
+                failure = AuditUnavailable("The audit record could not be written, so the request was refused.", retry_after_s=5)
+                self._on_fault(Fault.JOURNAL_WRITE_FAILED, str(error)[:200])
 
             def refuse() -> None:
                 for item in group:
@@ -202,6 +275,7 @@ class Journal:
 
             self._tell(group[0].loop, refuse)
             return
+        crashpoints.reach("journal.committed")
 
         def tell() -> None:
             for item, where in zip(group, written, strict=True):
@@ -209,56 +283,155 @@ class Journal:
             self.grew.set()
 
         self._tell(group[0].loop, tell)
+        self._measure()
 
-    def _commit(self, group: list[_Record]) -> list[Written]:
+    def _commit(self, group: list[_Append]) -> list[Written]:
         number, head = self.position.next, self.position.head
-        rows, written = [], []
+        entries: list[bytes] = []
+        written = []
         wall, monotonic = self._clock.wall(), self._clock.monotonic()
-        for tenant, kind, fields in group:
+        for item in group:
             entry = chain.Entry(
-                tenant, self._author, self.position.epoch, number, wall, monotonic, kind, head, self.hub_seen, fields
+                item.tenant, self._author, self.position.epoch, number, wall, monotonic, item.kind, head, self.hub_seen, item.fields
             )
-            data = chain.encode(entry)
-            head = chain.link(data)
-            rows.append((number, data))
+            entries.append(chain.encode(entry))
+            head = chain.link(entries[-1])
             written.append(Written(number, head))
             number += 1
         position = chain.Position(self._author, self.position.epoch, number, head)
         with self._database:
             # One statement for the group: each step of SQLite gives up the interpreter, and has to win it back.
-            places = ", ".join(["(?, ?)"] * len(rows))
-            self._database.execute(f"insert into entries values {places}", [value for row in rows for value in row])
-            _set_meta(self._database, "head", _stored(position, chain.sign_head(position, self._signer)))
-        self._recent.extend(data for _, data in rows)
+            places = ", ".join(["(?, ?)"] * len(entries))
+            values = [value for row in enumerate(entries, self.position.next) for value in row]
+            self._database.execute(f"insert into entries values {places}", values)
+            for where, item in zip(written, group, strict=True):
+                if item.retained is not None:
+                    kept = (where.sequence, wall, item.retained.sealed, item.retained.key)
+                    self._database.execute("insert into contents values (?, ?, ?, ?)", kept)
+            crashpoints.reach("journal.inserted")
+            rows.set_meta(self._database, rows.HEAD, rows.stored(position, chain.sign_head(position, self._signer)))
+        self._recent.extend(entries)
         self.position = position
         return written
 
-    def _settle_trim(self, item: _Trim) -> None:
+    def _settle_work(self, item: _Work) -> None:
+        """Does it; where the disk is full, the ballast is given up for it."""
+        failure: errors.RingfenceError
         try:
-            self._trim(min(item.upto, self.position.next))
-            self._tell(item.loop, lambda: _finish(item.done, None))
+            try:
+                result = item.run()
+            except (sqlite3.Error, errors.Misconfigured):
+                if not self._ballast.drop():
+                    raise
+                result = item.run()
+            self._tell(item.loop, lambda: _finish(item.done, result))
+            self._ballast.load()
+            self._measure()
+        except errors.Corrupt as error:
+            failure = error
+            self._tell(item.loop, lambda: _fail(item.done, failure))
         except (sqlite3.Error, errors.RingfenceError) as error:
-            failure = AuditUnavailable(f"The journal could not be trimmed ({error}).")
+            failure = AuditUnavailable(f"The journal could not be changed ({error}).")
             self._tell(item.loop, lambda: _fail(item.done, failure))
 
-    def _trim(self, upto: int) -> None:
-        if upto <= self.first:
+    async def _do(self, run: Callable[[], object]) -> object:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[object] = loop.create_future()
+        self._work.put(_Work(run, done, loop))
+        return await done
+
+    def _prove(self, upto: int, pins: Sequence[Pinned], hub_seen: bytes) -> None:
+        if upto <= self.proved:
             return
-        (last,) = self._database.execute("select entry from entries where sequence = ?", (upto - 1,)).fetchone()
-        anchor = chain.Position(self._author, self.position.epoch, upto, chain.link(last))
         with self._database:
-            self._database.execute("delete from entries where sequence < ?", (upto,))
-            _set_meta(self._database, "anchor", _stored(anchor, b""))
-        self.first = upto
-        self._unmarked = _stored(anchor, b"")
+            rows.set_meta(self._database, rows.PROVED, upto.to_bytes(8, "big"))
+            for pinned in pins:
+                rows.set_meta(self._database, f"{rows.PIN}{pinned.tenant}", pinned.note.encode())
+        self.proved, self.hub_seen = upto, hub_seen
+        self.pins.update({pinned.tenant: pinned for pinned in pins})
+        crashpoints.reach("journal.proved")
+        self._seal(least=SEAL_AT)
+
+    def _seal(self, *, least: int) -> None:
+        """Moves proved records into segments, once there are enough of them."""
+        while self.proved - self.first >= least:
+            upto = min(self.proved, self.first + sealed.MOST)
+            query = "select entry from entries where sequence < ? order by sequence"
+            items = tuple(row[0] for row in self._database.execute(query, (upto,)))
+            segment = sealed.Segment(self._anchor(), items)
+            crashpoints.reach("seal.begin")
+            self._shelf.add(segment)
+            crashpoints.reach("seal.written")
+            with self._database:
+                self._database.execute("delete from entries where sequence < ?", (upto,))
+                rows.set_meta(self._database, rows.ANCHOR, rows.stored(segment.after, b""))
+                crashpoints.reach("seal.deleted")
+            with self._reading:
+                self.first = upto
+            crashpoints.reach("seal.committed")
+            self._database.execute("pragma incremental_vacuum").fetchall()
+
+    def _anchor(self) -> chain.Position:
+        found = rows.meta(self._database, rows.ANCHOR)
+        return rows.position(found) if found else chain.start(self._author, self.epoch)
+
+    def _expire(self, gone: Callable[[chain.Entry], bool]) -> int:
+        self._seal(least=1)
+        count = self._shelf.expire(lambda item: gone(chain.decode(item)))
+        crashpoints.reach("expire.rewritten")
+        while (segment := next(self._shelf.segments(), None)) and all(len(item) == sealed.LINK for item in segment.items):
+            self._forget(segment)
+        with self._database:
+            old = (self.proved, self._clock.wall() - CONTENT_KEPT_S)
+            self._database.execute("delete from contents where sequence < ? and at < ?", old)
+        return count
+
+    def _forget(self, segment: sealed.Segment) -> None:
+        """Drops the oldest segment, with a signed tombstone in its place: the chain goes on from there."""
+        with self._database:
+            rows.set_meta(self._database, rows.BASE, rows.sign_base(segment.after, self._signer))
+            self._database.execute("delete from contents where sequence < ?", (segment.end,))
+        crashpoints.reach("forget.signed")
+        with self._reading:
+            self._shelf.drop(segment.first)
+
+    def _make_room(self) -> bool:
+        """Gives up what the hub holds, the oldest first, until there is room; whether there is now."""
+        self._seal(least=1)
+        self._measure()
+        while self.full and (segment := next(self._shelf.segments(), None)):
+            self._forget(segment)
+            self._measure()
+        return not self.full
+
+    def _erase(self, sequences: Sequence[int]) -> None:
+        with self._database:
+            self._database.executemany("delete from contents where sequence = ?", [(number,) for number in sequences])
+        # What was deleted must not stay readable in the write-ahead log or in free pages.
+        self._database.execute("pragma wal_checkpoint(truncate)").fetchall()
+        self._database.execute("pragma incremental_vacuum").fetchall()
+
+    def _note_receipt(self, upto: int) -> None:
+        self._unmarked = rows.stored(chain.Position(self._author, self.epoch, upto, chain.GENESIS), b"")
         if self._clock.monotonic() - self._marked_at >= MARK_EVERY_S:
             self._write_mark()
 
     def _write_mark(self) -> None:
-        """Remembers beside the database what the hub has receipted: one that knows less was restored from a copy."""
         if self._unmarked is not None:
             files.write_atomically(_mark_path(self._path), self._unmarked, mode=files.PRIVATE)
             self._unmarked, self._marked_at = None, self._clock.monotonic()
+
+    def _measure(self) -> None:
+        """How much is used now; says so where a threshold is passed upwards."""
+        if not self.cap_bytes:
+            return
+        self.used_bytes = rows.size(self._database) + self._shelf.used_bytes
+        share = self.used_bytes / self.cap_bytes
+        level = next((at for at in (1.0, *WARN_AT) if share >= at), 0.0)
+        if level > self._warned:
+            fault = Fault.JOURNAL_FULL if level == 1.0 else Fault.JOURNAL_NEARLY_FULL
+            self._on_fault(fault, f"{self.used_bytes >> 20} of {self.cap_bytes >> 20} MiB are used, {share:.0%}")
+        self._warned = level
 
     @staticmethod
     def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
@@ -268,37 +441,11 @@ class Journal:
             log.warning("journal_caller_gone")
 
 
-def verify(path: Path, author: AgentId, key: signing.PublicKey) -> chain.Position:
-    """The position of an intact journal, with the author's public key alone. Raises Broken, naming the first bad record."""
-    try:
-        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
-        try:
-            return _check(database, author, key)
-        finally:
-            database.close()
-    except sqlite3.Error as error:
-        raise chain.Broken(f"The journal {path} is not readable as a database: {error}.") from error
-
-
-def _check(database: sqlite3.Connection, author: AgentId, key: signing.PublicKey) -> chain.Position:
-    head = _meta(database, "head")
-    if head is None:
-        raise chain.Broken(f"The journal of {author} has no signed head.")
-    claimed, signature = _position(head), codec.unpack(head)[4]
-    chain.verify_head(claimed, key, signature)
-    anchor = _meta(database, "anchor")
-    position = _position(anchor) if anchor else chain.start(author, claimed.epoch)
-    for number, entry in database.execute("select sequence, entry from entries order by sequence"):
-        if number != position.next:
-            raise chain.Broken(f"record {position.next} of {author}, epoch {claimed.epoch} is missing.", sequence=position.next)
-        position = chain.follow(position, (entry,))
-    if position != claimed:
-        raise chain.Broken(
-            f"record {position.next - 1} of {author}, epoch {claimed.epoch} was changed, or later ones removed: "
-            "it is not where the signed head stands.",
-            sequence=position.next - 1,
-        )
-    return position
+def _no_room(cap_bytes: int) -> AuditUnavailable:
+    return AuditUnavailable(
+        f"The audit journal is at its cap of {cap_bytes >> 20} MiB and its records cannot leave: nothing is served until they can.",
+        retry_after_s=60,
+    )
 
 
 def _why_anew(path: Path, author: AgentId, key: signing.PublicKey) -> str | None:
@@ -306,61 +453,22 @@ def _why_anew(path: Path, author: AgentId, key: signing.PublicKey) -> str | None
     if not path.exists():
         return "fresh"
     try:
-        if not _has_head(path):
+        if not rows.has_head(path):
             return None
-        position = verify(path, author, key)
+        position = rows.verify(path, author, key, newest=CHECKED_AT_START)
     except errors.Corrupt as error:
         log.error("journal_damaged", detail=str(error))
         return "damaged"
     mark = _mark_path(path)
     if mark.exists():
-        marked = _position(mark.read_bytes())
+        marked = rows.position(mark.read_bytes())
         if marked.epoch == position.epoch and marked.next > position.next:
             return "restored"
     return None
 
 
-def _has_head(path: Path) -> bool:
-    """Whether anything was ever committed: a kill between making the file and its first record leaves an empty one."""
-    database = sqlite3.connect(path)
-    try:
-        tables = {row[0] for row in database.execute("select name from sqlite_master")}
-        return "meta" in tables and _meta(database, "head") is not None
-    except sqlite3.Error as error:
-        raise errors.Corrupt(f"The journal {path} is not a database: {error}.") from error
-    finally:
-        database.close()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, check_same_thread=False, timeout=10)
-    database.execute("pragma journal_mode=wal")
-    database.execute("pragma synchronous=full")
-    return database
-
-
 def _mark_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.mark")
-
-
-def _stored(position: chain.Position, signature: bytes) -> bytes:
-    return codec.pack((position.author, position.epoch, position.next, position.head, signature))
-
-
-def _position(stored: bytes) -> chain.Position:
-    match codec.unpack(stored):
-        case (str(author), str(epoch), int(number), bytes(head), bytes(_)):
-            return chain.Position(AgentId(author), Epoch(epoch), number, head)
-    raise chain.Broken("A stored position of the journal is malformed.")
-
-
-def _meta(database: sqlite3.Connection, name: str) -> bytes | None:
-    row = database.execute("select value from meta where name = ?", (name,)).fetchone()
-    return row[0] if row else None
-
-
-def _set_meta(database: sqlite3.Connection, name: str, value: bytes) -> None:
-    database.execute("insert into meta values (?, ?) on conflict (name) do update set value = excluded.value", (name, value))
 
 
 def _finish(future: asyncio.Future[T], value: T) -> None:
@@ -368,6 +476,6 @@ def _finish(future: asyncio.Future[T], value: T) -> None:
         future.set_result(value)
 
 
-def _fail(future: asyncio.Future[Written] | asyncio.Future[None], error: Exception) -> None:
+def _fail(future: asyncio.Future[Written] | asyncio.Future[object], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)

@@ -1,17 +1,20 @@
-"""Merkle trees as in RFC 6962, section 2.1: roots, inclusion and consistency proofs. Hashes in, hashes out; no storage.
+"""Merkle trees as in RFC 6962, section 2.1: roots, and the proofs over them. Hashes in, hashes out; no storage.
 
-`leaves` are leaf hashes, SHA-256(0x00 ‖ entry); a node is SHA-256(0x01 ‖ left ‖ right).
+A leaf hash is SHA-256(0x00 ‖ entry); a node is SHA-256(0x01 ‖ left ‖ right). A proof is made as a path, the ranges of leaves
+whose roots it consists of: whoever holds the tree gives the root of each range.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 
 from sync.crypto import digest
 from sync.kit import errors
 
 EMPTY_ROOT = digest.sha256(b"")
+Range = tuple[int, int]
+"""The leaves from the first number up to, not including, the second."""
 
 
 class BadProof(errors.Corrupt):
@@ -21,53 +24,72 @@ class BadProof(errors.Corrupt):
 
 
 def node(left: bytes, right: bytes) -> bytes:
-    return digest.sha256(b"\x01" + left + right)
+    return sha256(b"\x01" + left + right).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """An append-only tree as its peaks: the roots of its perfect subtrees, the largest first (at most 64 hashes)."""
-
-    size: int = 0
-    peaks: tuple[bytes, ...] = ()
-
-    def append(self, leaf: bytes) -> Tree:
-        """The tree with one leaf more. Amortised one hash."""
-        peaks, size = list(self.peaks), self.size
-        carried = leaf
-        while size & 1:
-            carried = node(peaks.pop(), carried)
-            size >>= 1
-        return Tree(self.size + 1, (*peaks, carried))
-
-    def root(self) -> bytes:
-        """The Merkle tree hash of all leaves."""
-        if not self.peaks:
-            return EMPTY_ROOT
-        root = self.peaks[-1]
-        for peak in reversed(self.peaks[:-1]):
-            root = node(peak, root)
-        return root
-
-
-def root(leaves: Sequence[bytes]) -> bytes:
-    """MTH(D[n]), by its definition."""
-    if not leaves:
+def fold(hashes: Sequence[bytes]) -> bytes:
+    """MTH of these hashes: paired from the left, an odd one carried up as it is, which is what the RFC's definition comes to."""
+    if not hashes:
         return EMPTY_ROOT
-    if len(leaves) == 1:
-        return leaves[0]
-    split = _split(len(leaves))
-    return node(root(leaves[:split]), root(leaves[split:]))
+    level = hashes
+    while len(level) > 1:
+        paired = [sha256(b"\x01" + left + right).digest() for left, right in zip(level[::2], level[1::2], strict=False)]
+        if len(level) & 1:
+            paired.append(level[-1])
+        level = paired
+    return level[0]
 
 
-def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """PATH(index, D[n]): the hashes that lead from one leaf to the root, the nearest first."""
-    if len(leaves) <= 1:
-        return []
-    split = _split(len(leaves))
-    if index < split:
-        return [*inclusion_proof(leaves[:split], index), root(leaves[split:])]
-    return [*inclusion_proof(leaves[split:], index - split), root(leaves[:split])]
+def inclusion_path(index: int, size: int) -> list[Range]:
+    """PATH(index, D[size]): the ranges whose roots lead from one leaf to the root, the nearest first."""
+    path: list[Range] = []
+    low, high = 0, size
+    while high - low > 1:
+        middle = low + _split(high - low)
+        if index < middle:
+            path.append((middle, high))
+            high = middle
+        else:
+            path.append((low, middle))
+            low = middle
+    return path[::-1]
+
+
+def consistency_path(old: int, size: int) -> list[Range]:
+    """PROOF(old, D[size]): the ranges whose roots show that the tree of the first `old` leaves is a prefix of this one."""
+    path: list[Range] = []
+    low, high = 0, size
+    while old not in (0, size) and high != old:
+        middle = low + _split(high - low)
+        if old <= middle:
+            path.append((middle, high))
+            high = middle
+        else:
+            path.append((low, middle))
+            low = middle
+    if path and low:
+        path.append((low, high))
+    return path[::-1]
+
+
+def coverage_path(covered: Sequence[Range], size: int) -> list[Range]:
+    """The largest ranges of the tree without a covered leaf, from left to right: what shows many leaves at once.
+
+    `covered` is in order and does not overlap.
+    """
+    return [part for part, inside in _cover(covered, 0, size) if not inside]
+
+
+def coverage_root(covered: Sequence[Range], leaves: Mapping[int, bytes], size: int, proof: Sequence[bytes]) -> bytes:
+    """The root of the tree in which these leaves stand, where the proof has the roots of `coverage_path`. Raises BadProof."""
+    given = iter(proof)
+    try:
+        root = _covered_root(list(covered), leaves, 0, size, given)
+    except (StopIteration, KeyError) as error:
+        raise BadProof("The proof of many leaves is too short.") from error
+    if next(given, None) is not None:
+        raise BadProof("The proof of many leaves is too long.")
+    return root
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected: bytes) -> None:
@@ -87,13 +109,6 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
         fn, sn = fn >> 1, sn >> 1
     if sn != 0 or not digest.equal(at, expected):
         raise BadProof(f"Leaf {index} is not in the tree of this root.")
-
-
-def consistency_proof(leaves: Sequence[bytes], old: int) -> list[bytes]:
-    """PROOF(old, D[n]): what shows that the tree of the first `old` leaves is a prefix of this one."""
-    if old in (0, len(leaves)):
-        return []
-    return _subproof(leaves, old, True)
 
 
 def verify_consistency(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> None:
@@ -126,13 +141,28 @@ def verify_consistency(old: int, old_root: bytes, new: int, new_root: bytes, pro
         raise BadProof("The old tree is no prefix of the new one.")
 
 
-def _subproof(leaves: Sequence[bytes], old: int, whole: bool) -> list[bytes]:
-    if old == len(leaves):
-        return [] if whole else [root(leaves)]
-    split = _split(len(leaves))
-    if old <= split:
-        return [*_subproof(leaves[:split], old, whole), root(leaves[split:])]
-    return [*_subproof(leaves[split:], old - split, False), root(leaves[:split])]
+def _cover(covered: Sequence[Range], low: int, high: int) -> Iterator[tuple[Range, bool]]:
+    """The subtrees of [low, high) from left to right that are wholly covered leaves (True) or have none (False)."""
+    touching = [part for part in covered if part[0] < high and part[1] > low]
+    if not touching:
+        yield (low, high), False
+    elif high - low == 1:
+        yield (low, high), True
+    else:
+        middle = low + _split(high - low)
+        yield from _cover(touching, low, middle)
+        yield from _cover(touching, middle, high)
+
+
+def _covered_root(covered: Sequence[Range], leaves: Mapping[int, bytes], low: int, high: int, proof: Iterator[bytes]) -> bytes:
+    touching = [part for part in covered if part[0] < high and part[1] > low]
+    if not touching:
+        return next(proof)
+    if high - low == 1:
+        return leaves[low]
+    middle = low + _split(high - low)
+    left = _covered_root(touching, leaves, low, middle, proof)
+    return node(left, _covered_root(touching, leaves, middle, high, proof))
 
 
 def _split(size: int) -> int:

@@ -17,7 +17,7 @@ from sync.crypto import signing
 from sync.kit import errors
 from sync.kit.ids import AgentId, Epoch
 from sync.wire import codec
-from sync.wire.messages import Envelope, Receipt
+from sync.wire.messages import Content, Envelope, Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,10 @@ class Cursor:
     def rewound(self) -> Cursor:
         """After a long silence: what was published and never receipted is sent again."""
         return replace(self, published=self.receipted)
+
+    def asked_again(self, upto: int) -> Cursor:
+        """The hub holds less than it did, and gets everything from there on once more."""
+        return Cursor(upto, upto)
 
 
 class Outcome(Enum):
@@ -57,10 +61,12 @@ class Intake:
     why: str
 
 
-def make_envelope(author: AgentId, epoch: Epoch, first: int, entries: Sequence[bytes], signer: signing.Signer) -> Envelope:
-    """An envelope of consecutive entries, signed over the hash of the last one."""
+def make_envelope(
+    author: AgentId, epoch: Epoch, first: int, entries: Sequence[bytes], signer: signing.Signer, contents: Sequence[Content] = ()
+) -> Envelope:
+    """An envelope of consecutive entries, signed over the hash of the last one; with what is retained of them."""
     head = chain.Position(author, epoch, first + len(entries), chain.link(entries[-1]))
-    return Envelope(author, epoch, first, tuple(entries), chain.sign_head(head, signer))
+    return Envelope(author, epoch, first, tuple(entries), chain.sign_head(head, signer), tuple(contents))
 
 
 def receive(position: chain.Position, envelope: Envelope, key: signing.PublicKey, known_head: bytes | None) -> Intake:

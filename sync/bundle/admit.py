@@ -25,8 +25,8 @@ class TicketRefused(errors.Refused):
     code = "ticket_refused"
 
 
-def admit(snapshot: Snapshot, me: AgentId, ticket: Ticket, *, now: float, contact: float) -> Agent:
-    """The agent's own record where the ticket holds here. `contact`: when the hub was last heard. Raises TicketRefused."""
+def admit(snapshot: Snapshot, me: AgentId, ticket: Ticket, *, now: float, age_s: float) -> Agent:
+    """The agent's own record where the ticket holds here. `age_s`: seconds since the hub was heard. Raises TicketRefused."""
     agent = snapshot.agents.get(me)
     if agent is None:
         raise TicketRefused(f"The bundle does not know the agent '{me}'.", code="agent_unknown")
@@ -35,7 +35,7 @@ def admit(snapshot: Snapshot, me: AgentId, ticket: Ticket, *, now: float, contac
     tenant = snapshot.tenants.get(ticket.tenant)
     if tenant is None:
         raise TicketRefused("The tenant is not served at this site.", code="tenant_unknown")
-    if now - contact > tenant.grace_s:
+    if age_s > tenant.grace_s:
         raise TicketRefused("The hub was last heard longer ago than the tenant's grace time.", code="bundle_stale")
     region = snapshot.region_of(agent)
     if agent.zone not in ticket.zones or region not in ticket.regions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -77,6 +77,16 @@ class Limits:
             limits.requests_per_minute, max(0, math.floor(use.requests.left)),
             limits.tokens_per_minute, max(0, math.floor(use.tokens.left)),
         )  # fmt: skip
+
+    def state(self) -> dict[str, list[float]]:
+        """What is left to each tenant now: requests and tokens, to be kept over a restart."""
+        return {tenant: [use.requests.left, use.tokens.left] for tenant, use in self._uses.items()}
+
+    def restore(self, at: float, state: Mapping[str, Sequence[float]]) -> None:
+        """Takes up what was left at a wall-clock time: a restart gives nobody more."""
+        since = self._clock.monotonic() - max(0.0, self._clock.wall() - at)
+        for tenant, (requests, tokens) in state.items():
+            self._uses[TenantId(tenant)] = _Use(limit.Bucket(requests, since), limit.Bucket(tokens, since))
 
     def _use(self, tenant: Tenant) -> _Use:
         use = self._uses.get(tenant.id)

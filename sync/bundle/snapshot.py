@@ -114,8 +114,24 @@ class Redaction(Closed):
 
 
 @dataclass(frozen=True, slots=True)
+class Retention(Closed):
+    """How many days records are kept, by level; and the public key that contents are sealed to, where they are retained at all."""
+
+    days: tuple[Int, ...] = ()
+    contents: Bool = False
+    key: Bytes = b""
+
+    def keeps(self, level: Level, age_s: float) -> bool:
+        """Whether a record of this level and age is still to be kept."""
+        return not self.days or age_s < self.days[level] * 86_400
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant(Closed):
-    """A customer organisation, or a unit of one."""
+    """A customer organisation, or a unit of one.
+
+    `forward_at_most`: what came to a site and is more sensitive is not sent on over the hub.
+    """
 
     id: TenantId
     name: Str
@@ -132,6 +148,8 @@ class Tenant(Closed):
     sites: tuple[SiteId, ...]
     classification: Classification = Classification()
     redaction: Redaction = Redaction()
+    retention: Retention = Retention()
+    forward_at_most: Level = Level.RESTRICTED
 
     def route(self, level: Level) -> Route:
         """The route of this level. Every compiled tenant has one a level."""
@@ -189,7 +207,9 @@ class Agent(Closed):
 
 @dataclass(frozen=True, slots=True)
 class Bundle(Closed):
-    """All that a decision needs. `issued` is seconds since 1970."""
+    """All that a decision needs. `issued` is seconds since 1970; `hub_key` is what sites seal requests to the
+    hub to; `site` whose bundle it is, empty for the hub's own.
+    """
 
     KIND: ClassVar[str] = "bundle"
     CAP: ClassVar[int] = MAX_BUNDLE
@@ -200,6 +220,8 @@ class Bundle(Closed):
     models: tuple[Model, ...]
     sites: tuple[Site, ...]
     agents: tuple[Agent, ...]
+    hub_key: Bytes = b""
+    site: Str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,15 +285,35 @@ def open_signed(frame: bytes, hub: signing.PublicKey, *, newer_than: int) -> Sna
     return Snapshot(bundle)
 
 
+def serial_of(frame: bytes, hub: signing.PublicKey) -> int:
+    """The serial of a bundle that the hub has signed. Raises Corrupt."""
+    signed = codec.decode(frame, Signed)
+    signing.verify(hub, signing.BUNDLE, signed.bundle, signed.signature)
+    return codec.decode(signed.bundle, Bundle).serial
+
+
 def for_site(bundle: Bundle, site: SiteId) -> Bundle:
-    """What one site needs to know: the tenants that it serves, their keys, and its own agents."""
-    tenants = tuple(t for t in bundle.tenants if not t.sites or site in t.sites)
+    """What one site needs to know: the tenants that it serves, with its share of their limits, their keys, and its own agents."""
+    tenants = tuple(_shared(t, len(bundle.sites)) for t in bundle.tenants if not t.sites or site in t.sites)
     served = {t.id for t in tenants}
     used = {name for t in tenants for name in t.allowed_models}
     return replace(
         bundle,
+        site=site,
         tenants=tenants,
         keys=tuple(k for k in bundle.keys if k.tenant in served),
         models=tuple(m for m in bundle.models if m.name in used),
         agents=tuple(a for a in bundle.agents if a.site == site),
     )
+
+
+def _shared(tenant: Tenant, all_sites: int) -> Tenant:
+    """A tenant whose rates are divided among the sites that serve it: cut off from each other, they use no more together."""
+    count = len(tenant.sites) or all_sites
+    limits = tenant.limits
+    share = replace(
+        limits,
+        requests_per_minute=-(-limits.requests_per_minute // count),
+        tokens_per_minute=-(-limits.tokens_per_minute // count),
+    )
+    return replace(tenant, limits=share)

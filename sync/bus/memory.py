@@ -73,7 +73,7 @@ class MemoryBus:
         found = [(n, data) for n, (at, data) in enumerate(self._exchange.stored, 1) if at == subject]
         return found[-1] if found else (0, b"")
 
-    async def consume(self, subject: str, durable: str, take: Callable[[bytes], Awaitable[None]]) -> None:
+    async def consume(self, subject: str, durable: str, take: Callable[[list[bytes]], Awaitable[None]]) -> None:
         exchange = self._exchange
         while True:
             async with exchange.grew:
@@ -81,7 +81,7 @@ class MemoryBus:
             at, data = exchange.stored[exchange.taken[durable]]
             if matches(subject, at):
                 try:
-                    await take(data)
+                    await take([data])
                 except Exception:
                     await asyncio.sleep(0)
                     continue

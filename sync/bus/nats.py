@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import itertools
 import secrets
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import nats
@@ -24,16 +26,18 @@ from nats.js.client import JetStreamContext
 
 from sync.bus.port import BusUnavailable, Conflict, Handler, Incoming, NobodyThere, StreamFull
 from sync.bus.replies import Conversation
-from sync.kit import errors, logs
+from sync.kit import backoff, crashpoints, errors, logs
 from sync.wire import packages, subjects
 
 log = logs.get("bus")
 MIN_VERSION = (2, 12, 6)
 PING_S = 10
 RECONNECT_S = 0.5
+MAX_RECONNECT_S = 20.0
 APPEND_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 3.0
 FETCH_S = 2.0
+FETCH = 32
 ACK_WAIT_S = 30.0
 MAX_DELIVERY_BYTES = 128 * 1024 * 1024
 _WRONG_LAST_SEQUENCE = 10071
@@ -47,6 +51,8 @@ class Login:
     url: str
     user: str
     password: str
+    ca: Path | None = None
+    """The certificate authority that the broker's certificate must be of, where the line is TLS."""
 
     def __repr__(self) -> str:
         return f"Login({self.url}, {self.user})"
@@ -64,6 +70,7 @@ class NatsBus:
         self._conversations: dict[str, Conversation] = {}
         self._tokens = itertools.count()
         self._closing = False
+        self._pauses = _new_pauses()
         self.slow_consumers = 0
 
     @property
@@ -81,6 +88,7 @@ class NatsBus:
             "allow_reconnect": True,
             "max_reconnect_attempts": -1,
             "reconnect_time_wait": RECONNECT_S,
+            "reconnect_to_server_handler": self._when_to_reconnect,
             "connect_timeout": 5,
             "ping_interval": PING_S,
             "max_outstanding_pings": 2,
@@ -88,6 +96,8 @@ class NatsBus:
             "disconnected_cb": self._on_disconnect,
             "reconnected_cb": self._on_connect,
         }
+        if self._login.ca is not None:
+            options["tls"] = _tls(self._login.ca)
         try:
             await self._client.connect(**options)
         except (nats.errors.Error, OSError) as error:
@@ -162,7 +172,7 @@ class NatsBus:
             return 0, b""
         return int(message.seq or 0), message.data or b""
 
-    async def consume(self, subject: str, durable: str, take: Callable[[bytes], Awaitable[None]]) -> None:
+    async def consume(self, subject: str, durable: str, take: Callable[[list[bytes]], Awaitable[None]]) -> None:
         subscription = await self._jetstream.pull_subscribe(
             subject,
             durable=durable,
@@ -171,15 +181,16 @@ class NatsBus:
         )
         while True:
             try:
-                messages = await subscription.fetch(16, timeout=FETCH_S)
+                messages = await subscription.fetch(FETCH, timeout=FETCH_S)
             except (TimeoutError, nats.errors.TimeoutError):
                 continue
             except (nats.errors.Error, js_errors.Error) as error:
                 log.warning("consume_interrupted", subject=subject, error=type(error).__name__)
                 await asyncio.sleep(RECONNECT_S)
                 continue
+            await take([message.data for message in messages])
+            crashpoints.reach("consume.taken")
             for message in messages:
-                await take(message.data)
                 await message.ack()
 
     async def put(self, bucket: str, key: str, data: bytes) -> None:
@@ -266,9 +277,28 @@ class NatsBus:
             log.warning("bus_disconnected", url=self._login.url)
             self._on_change(False)
 
+    def _when_to_reconnect(self, servers: list[Any], _: object) -> tuple[Any, float]:
+        """Waits that grow and are drawn by lot: a thousand sites whose line came back at once do not come at once."""
+        return servers[0], next(self._pauses)
+
     async def _on_connect(self) -> None:
+        self._pauses = _new_pauses()
         log.info("bus_reconnected", url=self._login.url)
         self._on_change(True)
+
+
+def _new_pauses() -> Iterator[float]:
+    return backoff.jittered(first_s=RECONNECT_S, most_s=MAX_RECONNECT_S)
+
+
+def _tls(ca: Path) -> ssl.SSLContext:
+    """TLS 1.3 with this authority alone. Raises Misconfigured."""
+    try:
+        context = ssl.create_default_context(cafile=str(ca))
+    except (OSError, ssl.SSLError) as error:
+        raise errors.Misconfigured(f"The certificate authority {ca} cannot be read ({error}).", code="bad_ca") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
 
 
 class _NotFoundError(errors.Refused):

@@ -103,8 +103,8 @@ class Bus(Protocol):
         """The number and bytes of the subject's last stored message, or (0, b"")."""
         ...
 
-    async def consume(self, subject: str, durable: str, take: Callable[[bytes], Awaitable[None]]) -> None:
-        """Hands each stored message to `take`, in order and again until it returns. Runs until cancelled."""
+    async def consume(self, subject: str, durable: str, take: Callable[[list[bytes]], Awaitable[None]]) -> None:
+        """Hands the stored messages to `take`, some at a time, in order and again until it returns. Runs until cancelled."""
         ...
 
     async def put(self, bucket: str, key: str, data: bytes) -> None:

@@ -18,6 +18,11 @@ SESSION = "session"
 JOURNAL_HEAD = "journal-head"
 ADMISSION = "admission"
 MODEL = "model-manifest"
+TOMBSTONE = "tombstone"
+ERASURE = "erasure"
+ERASED = "erased"
+FORWARD = "forward"
+HUB_BEAT = "hub-beat"
 
 
 class BadSignature(errors.Corrupt):

@@ -1,4 +1,7 @@
-"""What both command lines share: every error is one sentence on standard error, and an exit code of 1."""
+"""What both command lines share: every error is one sentence on standard error, and an exit code of 2.
+
+1 is for answers: a ledger that is not intact, an agent that does not run.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from pathlib import Path
 
 from sync.kit import errors
 
+REFUSED = 2
+
 
 def main(cli: Callable[[], object]) -> None:
     """Runs a command line."""
@@ -15,7 +20,7 @@ def main(cli: Callable[[], object]) -> None:
         cli()
     except errors.RingfenceError as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(1)
+        sys.exit(REFUSED)
 
 
 def read_file(path: Path) -> bytes:

@@ -42,7 +42,7 @@ M = TypeVar("M", bound=Message)
 
 def encode(message: Message) -> bytes:
     """The frame of a message. Raises BadFrame where it would exceed the cap of its kind."""
-    body = _plain(message)
+    body = plain(message)
     data = pack([VERSION, message.KIND, body])
     if len(data) > message.CAP:
         raise BadFrame(f"A {message.KIND} frame of {len(data)} bytes is over its cap of {message.CAP}.")
@@ -84,13 +84,13 @@ def unpack(data: bytes) -> Any:
         raise BadFrame("Bytes that are not msgpack came.") from error
 
 
-def _plain(message: object) -> dict[str, object]:
+def plain(message: object) -> dict[str, object]:
     """A dataclass as a map, nested ones too. Enums need nothing: they are integers and strings."""
     kind: type = type(message)
     found: dict[str, object] = {name: getattr(message, name) for name in kind.__slots__}  # type: ignore[attr-defined]
     for name in _nesting(kind):
         value = found[name]
-        found[name] = tuple(map(_plain, value)) if isinstance(value, tuple) else _plain(value)
+        found[name] = tuple(map(plain, value)) if isinstance(value, tuple) else plain(value)
     return found
 
 

@@ -151,6 +151,62 @@ class Cancel(Closed):
 
 
 @dataclass(frozen=True, slots=True)
+class Forward(Closed):
+    """A request that came to a site and is to be served elsewhere, with the API key that came with it. Sealed to the hub."""
+
+    KIND: ClassVar[str] = "forward"
+    CAP: ClassVar[int] = MAX_RUN
+    request: RequestId
+    key: Str
+    task: Str
+    model: Str
+    texts: tuple[Str, ...]
+    payload: Bytes
+    stream: Bool
+    max_tokens: Int
+    declared: Level
+    no_store: Bool
+    batch: Bool
+    trace: Str
+    subject: Str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed(Closed):
+    """Where the hub has a forwarded request served, before the first piece of its answer."""
+
+    KIND: ClassVar[str] = "placed"
+    CAP: ClassVar[int] = 4 * KIB
+    request: RequestId
+    level: Level
+    decision: DecisionId
+    zone: Str
+    region: Str
+    agent: Str
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(Closed):
+    """Is the hub there? Asked where its beats tell an earlier time than was heard before: they may be old ones."""
+
+    KIND: ClassVar[str] = "hello"
+    CAP: ClassVar[int] = KIB
+    agent: AgentId
+    nonce: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome(Closed):
+    """It is, and its clock says this. Signed over the nonce."""
+
+    KIND: ClassVar[str] = "welcome"
+    CAP: ClassVar[int] = KIB
+    nonce: Bytes
+    time: float
+    signature: Bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Ping(Closed):
     """Are you there, and do you work on this request? Answered with `Pong`."""
 
@@ -186,6 +242,19 @@ class Beat(Closed):
     journal_epoch: Epoch
     journal_next: Int
     journal_receipted: Int
+    journal_proved: Int
+
+
+@dataclass(frozen=True, slots=True)
+class Content(Closed):
+    """What a tenant retains of a record, beside it: no hash covers it, so that it can be destroyed and no proof breaks.
+
+    `sealed` is under a key of this record's own; `key` is that key and the subject, sealed to the tenant's content key.
+    """
+
+    sequence: Int
+    sealed: Bytes
+    key: Bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +268,7 @@ class Envelope(Closed):
     first: Int
     entries: tuple[Bytes, ...]
     signature: Bytes
+    contents: tuple[Content, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +282,76 @@ class Receipt(Closed):
     upto: Int
     head: Bytes
     time: float
+    signature: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pin(Closed):
+    """A checkpoint that an agent has verified: the hub's next one must contain this tree."""
+
+    origin: Str
+    size: Int
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRequest(Closed):
+    """Show me that my records from `first` on are in your trees. `next`, `head` and `wall` say where my journal stands now."""
+
+    KIND: ClassVar[str] = "proof_request"
+    CAP: ClassVar[int] = 256 * KIB
+    agent: AgentId
+    epoch: Epoch
+    first: Int
+    pins: tuple[Pin, ...]
+    next: Int
+    head: Bytes
+    wall: float
+    signature: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Leaves(Closed):
+    """Neighbouring leaves of a tree."""
+
+    first: Int
+    count: Int
+
+
+@dataclass(frozen=True, slots=True)
+class TreeProof(Closed):
+    """A tenant's checkpoint, where an agent's records stand in that tree, and the hashes that show it (RFC 6962 nodes).
+
+    `consistency` leads from the agent's pinned tree to this one; it is empty where nothing is pinned or nothing has grown.
+    """
+
+    tenant: TenantId
+    note: Str
+    leaves: tuple[Leaves, ...]
+    inclusion: tuple[Bytes, ...]
+    consistency: tuple[Bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof(Closed):
+    """Your records from `first` up to (not including) `upto` are in these trees."""
+
+    KIND: ClassVar[str] = "proof"
+    CAP: ClassVar[int] = 4 * MIB
+    agent: AgentId
+    epoch: Epoch
+    first: Int
+    upto: Int
+    trees: tuple[TreeProof, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HubBeat(Closed):
+    """I am here, each second: signed, so that no broker can keep up the look of a hub that is gone."""
+
+    KIND: ClassVar[str] = "hub_beat"
+    CAP: ClassVar[int] = KIB
+    time: float
+    serial: Int
     signature: Bytes
 
 

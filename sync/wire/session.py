@@ -45,17 +45,19 @@ class _Direction:
 
 
 class HubSession:
-    """The hub's end of a session with one agent."""
+    """The end that opens a session: the hub's with one agent, or, for FORWARD, an agent's with the hub."""
 
-    def __init__(self, agent: AgentId, agent_key: sealing.SealingKey, signer: signing.Signer, now: float) -> None:
+    def __init__(
+        self, agent: AgentId, agent_key: sealing.SealingKey, signer: signing.Signer, now: float, purpose: str = signing.SESSION
+    ) -> None:
         self.agent = agent
         self.agent_key = agent_key
         self.expires = now + LIFETIME_S
         self.id = ids.session_id()
         key = sealing.new_key()
-        info = _info(agent, self.id)
+        info = _info(purpose, agent, self.id)
         self._key = sealing.seal_to(agent_key, key, info=info)
-        self._signature = signer.sign(signing.SESSION, info + self._key)
+        self._signature = signer.sign(purpose, info + self._key)
         self._out = _Direction(key, self.id, agent, "to-agent")
         self._in = _Direction(key, self.id, agent, "to-hub")
 
@@ -101,9 +103,12 @@ class AgentSession:
 
 
 class AgentSessions:
-    """The sessions that hubs have opened with this agent."""
+    """The sessions that hubs have opened with this agent; or, for FORWARD, this agent with the hub. `hub`: who opens them."""
 
-    def __init__(self, agent: AgentId, opener: sealing.Opener, hub: signing.PublicKey, clock: Clock) -> None:
+    def __init__(
+        self, agent: AgentId, opener: sealing.Opener, hub: signing.PublicKey, clock: Clock, purpose: str = signing.SESSION
+    ) -> None:
+        self._purpose = purpose
         self._agent = agent
         self._opener = opener
         self._hub = hub
@@ -128,10 +133,10 @@ class AgentSessions:
         return session, session.open(sealed, *kinds)
 
     def _accept(self, sealed: Sealed) -> AgentSession:
-        info = _info(self._agent, sealed.session)
-        signing.verify(self._hub, signing.SESSION, info + sealed.key, sealed.signature)
+        info = _info(self._purpose, self._agent, sealed.session)
+        signing.verify(self._hub, self._purpose, info + sealed.key, sealed.signature)
         return AgentSession(self._agent, sealed.session, self._opener.open(sealed.key, info=info))
 
 
-def _info(agent: AgentId, session: SessionId) -> bytes:
-    return f"ringfence/v1/session|{agent}|{session}|".encode()
+def _info(purpose: str, agent: AgentId, session: SessionId) -> bytes:
+    return f"ringfence/v1/{purpose}|{agent}|{session}|".encode()

@@ -8,6 +8,9 @@ ROOT = "rf.v1"
 JOURNAL_STREAM = "RF_JOURNAL"
 JOURNAL_ALL = f"{ROOT}.journal.*"
 BEAT_ALL = f"{ROOT}.beat.*"
+PROOF_ALL = f"{ROOT}.proof.*"
+ASK_ALL = f"{ROOT}.ask.*"
+HUB_BEAT = f"{ROOT}.hub.beat"
 BUNDLE_BUCKET = "rf_bundle"
 
 
@@ -33,9 +36,24 @@ def receipt(agent: AgentId) -> str:
     return f"{ROOT}.receipt.{agent}"
 
 
+def proof(agent: AgentId) -> str:
+    """An agent asks the hub to show that its records are in the ledger."""
+    return f"{ROOT}.proof.{agent}"
+
+
+def ask(agent: AgentId) -> str:
+    """A request that an agent's site cannot serve: the hub finds a place for it. Many replies."""
+    return f"{ROOT}.ask.{agent}"
+
+
 def bundle(site: SiteId) -> str:
     """The word that a new bundle lies in the bucket under the site's name."""
     return f"{ROOT}.bundle.{site}"
+
+
+def patch(site: SiteId) -> str:
+    """The key in the bucket under which lies what changed since the site's last bundle."""
+    return f"{site}.patch"
 
 
 def inbox(owner: str) -> str:

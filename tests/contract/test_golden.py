@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 from sync.audit import chain
-from sync.bundle import snapshot
-from sync.kit.ids import AgentId, Epoch, RequestId, SiteId, TenantId
+from sync.bundle import patch, snapshot
+from sync.kit.ids import AgentId, DecisionId, Epoch, RequestId, SiteId, TenantId
 from sync.wire import codec, messages
-from sync.wire.messages import Accepted, Beat, BundleNotice, Cancel, Chunk, Done, Envelope, Failed, Ping, Pong, Receipt, Sealed
+from sync.wire.levels import Level
+from sync.wire.messages import (
+    Accepted,
+    Beat,
+    BundleNotice,
+    Cancel,
+    Chunk,
+    Content,
+    Done,
+    Envelope,
+    Failed,
+    Forward,
+    Hello,
+    HubBeat,
+    Leaves,
+    Pin,
+    Ping,
+    Placed,
+    Pong,
+    Proof,
+    ProofRequest,
+    Receipt,
+    Sealed,
+    TreeProof,
+    Welcome,
+)
 from tests.support import builders
 
 R = RequestId("req_1")
@@ -29,10 +54,33 @@ DIGESTS = {
     "done": (Done(R, b"\x80", 1, 2, "stop", False, 0, 1.5), "b1492627eac7b2638b85029a5229d11f"),
     "failed": (Failed(R, "overloaded", "Full.", True, 2.0), "e5523def86f08f1f9218106943f3e866"),
     "sealed": (Sealed("s1", b"k", b"g", b"b"), "fb0b8d58481aa22754d16884fd8b24e9"),
-    "beat": (Beat(AgentId("a"), "b", "0", ("guide",), 1, 0, 16, 2.5, 3, Epoch("e"), 9, 4), "aae2d48dd8c0642b64c0a1e5b898fae6"),
-    "envelope": (Envelope(AgentId("a"), Epoch("e"), 0, (b"x",), b"s"), "8d1d8859244df126f6f2b7d021d7401f"),
+    "beat": (Beat(AgentId("a"), "b", "0", ("guide",), 1, 0, 16, 2.5, 3, Epoch("e"), 9, 4, 2), "8f46511805cf7b275bf2af8afa5e0568"),
+    "envelope": (
+        Envelope(AgentId("a"), Epoch("e"), 0, (b"x",), b"s", (Content(0, b"c", b"k"),)),
+        "59198b547a8807c70315ff8e1d114b8f",
+    ),
     "receipt": (Receipt(AgentId("a"), Epoch("e"), 1, b"h", 2.0, b"s"), "bac5184a14f4d3b57b41741aaa017599"),
-    "bundle": (builders.bundle(), "4e128de9e8942d3f4265fc51557b25b5"),
+    "forward": (
+        Forward(R, "rf_live_x", "generate", "guide", ("hello",), b"\x80", True, 9, Level.PUBLIC, False, False, "", "jane"),
+        "66974cd882539c7714bd996114561fc0",
+    ),
+    "placed": (
+        Placed(R, Level.INTERNAL, DecisionId("dec_1"), "on_premise", "eu-central-1", "a"),
+        "d0390209dafc9abf0f166362e44dc074",
+    ),
+    "hello": (Hello(AgentId("a"), b"n"), "ec332a67845b938f511ffcadf8781b0e"),
+    "welcome": (Welcome(b"n", 1.0, b"s"), "ef8d203d52aebf5480d6605159bf9b85"),
+    "hub_beat": (HubBeat(1.0, 7, b"s"), "a1c0b64d2d559f9521a8f029398487f8"),
+    "proof_request": (
+        ProofRequest(AgentId("a"), Epoch("e"), 3, (Pin("ringfence/ledger/t", 9),), 12, b"h", 1.0, b"s"),
+        "0ab7e87dc3d48056315a080e82106f4b",
+    ),
+    "proof": (
+        Proof(AgentId("a"), Epoch("e"), 3, 4, (TreeProof(TenantId("t"), "note", (Leaves(2, 1),), (b"h",), (b"c",)),)),
+        "98e2de7f2a07ba8a449d64fa89a2741d",
+    ),
+    "bundle_patch": (patch.Patch(3, b"\x80", (patch.Part("keys", ("k",), (b"\x80",)),), b"s"), "e933e16be51e169565d70640fb15f7e5"),
+    "bundle": (builders.bundle(), "48d7feb6f6c91ff567577283d8d521ae"),
 }
 
 
@@ -61,7 +109,7 @@ def test_every_kind_of_frame_has_a_vector() -> None:
     kinds = {message.KIND for message, _ in (*GOLDEN.values(), *DIGESTS.values())}
     defined = {
         kind.KIND
-        for module in (messages, snapshot)
+        for module in (messages, snapshot, patch)
         for kind in vars(module).values()
         if isinstance(getattr(kind, "KIND", None), str)
     }

@@ -27,19 +27,19 @@ from sync.bundle import snapshot
 from sync.crypto import keyring, signing
 from sync.kit import errors
 from sync.kit.clock import ManualClock
-from sync.kit.ids import AgentId, PrincipalId, RequestId, TenantId
+from sync.kit.ids import AgentId, PrincipalId, RequestId, SiteId, TenantId
 from sync.wire.levels import CacheScope, Zone
 from sync.wire.messages import Accepted, Chunk, Done, Failed
 from tests.support import builders, modelling, running
 from tests.support.modelling import CALLER
 
-ME = AgentId("onprem")
+ME, SITE = AgentId("onprem"), SiteId("frankfurt")
 GUIDE = running.BUILT / "guide" / "1"
 
 
 @pytest.fixture
 def guard(tmp_path: Path, keys: keyring.Keyring, clock: ManualClock) -> Guard:
-    made = Guard(tmp_path, ME, keys.signer.public_key, keys.at_rest, clock)
+    made = Guard(tmp_path, ME, SITE, keys.signer.public_key, keys.at_rest, clock, lambda *_: None)
     made.take(snapshot.sign(builders.bundle(), keys.signer))
     return made
 
@@ -68,11 +68,11 @@ def test_a_forged_damaged_or_older_bundle_is_refused_and_the_last_good_one_stays
 
 def test_the_last_good_bundle_is_on_disk_encrypted(guard: Guard, tmp_path: Path, keys: keyring.Keyring, clock: ManualClock) -> None:
     assert b"acme" not in (tmp_path / "bundle").read_bytes()
-    again = Guard(tmp_path, ME, keys.signer.public_key, keys.at_rest, clock)
+    again = Guard(tmp_path, ME, SITE, keys.signer.public_key, keys.at_rest, clock, lambda *_: None)
     again.load()
     assert again.current.bundle == guard.current.bundle
     (tmp_path / "bundle").write_bytes(b"damaged")
-    last = Guard(tmp_path, ME, keys.signer.public_key, keys.at_rest, clock)
+    last = Guard(tmp_path, ME, SITE, keys.signer.public_key, keys.at_rest, clock, lambda *_: None)
     last.load()
     assert last.current.serial == 0
 

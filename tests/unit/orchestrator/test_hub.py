@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -14,11 +15,12 @@ from orchestrator import broker, settings
 from orchestrator.access import keys as access
 from orchestrator.fleet import admission
 from orchestrator.fleet.presence import SILENT_S, Presence
-from orchestrator.ledger import ingest, segments, verify
+from orchestrator.ledger import segments, verify
 from orchestrator.ledger.segments import Segment
 from orchestrator.routing import plan as plans
 from orchestrator.tenants import compiler, document
-from sync.audit import chain, checkpoint, merkle
+from sync.audit import chain, checkpoint, proving
+from sync.audit.tiles import Edge
 from sync.bundle import decide, snapshot
 from sync.bundle.decide import Facts
 from sync.bundle.limits import LimitReached, Limits
@@ -48,6 +50,8 @@ def test_the_demonstrations_document_compiles() -> None:
         issued=1.0,
         keys=[builders.key("acme-bank")[1], builders.key("gone")[1]],
         agents=builders.AGENTS,
+        content_key=lambda tenant: tenant.encode(),
+        hub_key=b"hub",
     )
     assert [t.id for t in bundle.tenants] == ["acme-bank", "saint-mary"]
     assert len(bundle.keys) == 1
@@ -96,7 +100,7 @@ def test_no_text_makes_the_parser_do_anything_but_refuse(text: str) -> None:
 
 def beat(agent: str, **fields: object) -> Beat:
     known = {"boot": "b", "version": "0", "models": ("guide",), "running": 0, "queued": 0, "capacity": 16, "latency_ms": 1.0, "bundle_serial": 1,
-             "journal_epoch": "e", "journal_next": 1, "journal_receipted": 0}  # fmt: skip
+             "journal_epoch": "e", "journal_next": 1, "journal_receipted": 0, "journal_proved": 0}  # fmt: skip
     return Beat(agent=AgentId(agent), **{**known, **fields})  # type: ignore[arg-type]
 
 
@@ -212,8 +216,9 @@ def test_an_agent_may_use_only_its_own_subjects(keys: keyring.Keyring) -> None:
     assert told["jetstream"]["sync_interval"] == "always"
     rights = told["authorization"]["users"][1]["permissions"]
     for subject in (*rights["publish"], *rights["subscribe"]):
-        # Models are for every agent: they are signed, and hold nothing of a tenant.
-        assert "edge-1" in subject or subject.endswith(".dublin") or "KV_rf_models" in subject, subject
+        # Models are for every agent, and so is the hub's heartbeat: both are signed, and hold nothing of a tenant.
+        shared = "KV_rf_models" in subject or subject == "rf.v1.hub.beat"
+        assert shared or "edge-1" in subject or subject.endswith((".dublin", ".dublin.patch")), subject
         assert not subject.startswith(">") and subject != "$JS.API.>"
     assert rights["allow_responses"]["max"] > 0
 
@@ -221,27 +226,43 @@ def test_an_agent_may_use_only_its_own_subjects(keys: keyring.Keyring) -> None:
 # --- the ledger's report
 
 
-def ledger(tenants: list[str]) -> tuple[list[verify.Row], dict, list, signing.Signer]:
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One leaf as the database has it."""
+
+    tenant: TenantId
+    index: int
+    author: AgentId
+    epoch: Epoch
+    sequence: int
+    entry: bytes
+
+
+def ledger(tenants: list[str]) -> tuple[list[Row], dict, list, signing.Signer]:
     signer, me, epoch = signing.Signer(bytes(32)), AgentId("a"), Epoch("e")
     position, trees, rows = chain.start(me, epoch), {}, []
     for number, name in enumerate(tenants):
         tenant = TenantId(name)
         entry = chain.encode(chain.Entry(tenant, me, epoch, number, 1.0, 1.0, "run", position.head, b"", {}))
-        tree = trees.get(tenant, merkle.Tree())
-        rows.append(verify.Row(tenant, tree.size, me, epoch, number, entry))
-        trees[tenant] = tree.append(chain.link(entry))
+        tree = trees.get(tenant, Edge())
+        rows.append(Row(tenant, tree.size, me, epoch, number, entry))
+        trees[tenant], _ = tree.extend([chain.link(entry)])
         position = chain.follow(position, [entry])
     notes = [
-        (t, checkpoint.sign(checkpoint.Checkpoint(ingest.origin(t), tree.size, tree.root()), ingest.SIGNER_NAME, signer))
+        (t, checkpoint.sign(checkpoint.Checkpoint(proving.origin(t, 0), tree.size, tree.root()), proving.SIGNER_NAME, signer))
         for t, tree in trees.items()
     ]
     return rows, {(me, epoch): position}, notes, signer
 
 
 def report_on(rows, positions, notes, signer) -> verify.Report:
-    stored = [Segment(r.tenant, r.index, r.author, r.epoch, r.sequence, segments.pack([(r.sequence, r.entry)])) for r in rows]
-    stored.sort(key=lambda s: (s.tenant, s.first_leaf))
-    return verify.verify(stored, positions, notes, signer.public_key)
+    verifier = verify.Verifier(signer.public_key)
+    for tenant in sorted({row.tenant for row in rows} | {tenant for tenant, _ in notes}):
+        check = verifier.tenant(tenant, [note for t, note in notes if t == tenant])
+        for r in sorted((row for row in rows if row.tenant == tenant), key=lambda row: row.index):
+            check.segment(Segment(r.tenant, r.index, r.author, r.epoch, r.sequence, 0.0, segments.pack([(r.sequence, r.entry)])))
+        check.finish()
+    return verifier.finish(positions.values())
 
 
 def test_an_intact_ledger_is_reported_so() -> None:
@@ -257,16 +278,14 @@ def test_invariant_5_whatever_is_changed_in_a_ledger_is_reported(at: int, data) 
         case "byte":
             entry = bytearray(rows[at].entry)
             entry[data.draw(st.integers(0, len(entry) - 1))] ^= 1
-            rows[at] = verify.Row(rows[at].tenant, rows[at].index, rows[at].author, rows[at].epoch, rows[at].sequence, bytes(entry))
+            rows[at] = dataclasses.replace(rows[at], entry=bytes(entry))
         case "removed":
             del rows[at]
         case "swapped":
             a, b = rows[at], rows[at - 1]
-            rows[at] = verify.Row(a.tenant, a.index, a.author, a.epoch, a.sequence, b.entry)
-            rows[at - 1] = verify.Row(b.tenant, b.index, b.author, b.epoch, b.sequence, a.entry)
+            rows[at], rows[at - 1] = dataclasses.replace(a, entry=b.entry), dataclasses.replace(b, entry=a.entry)
         case "tenant":
-            r = rows[at]
-            rows[at] = verify.Row(TenantId("z"), 0, r.author, r.epoch, r.sequence, r.entry)
+            rows[at] = dataclasses.replace(rows[at], tenant=TenantId("z"), index=0)
         case "note":
             notes[0] = (notes[0][0], notes[0][1].replace("\n", "\n\n", 1))
         case "other hub":
@@ -280,12 +299,23 @@ def test_invariant_5_whatever_is_changed_in_a_ledger_is_reported(at: int, data) 
     assert report.mistakes[0]
 
 
+def test_a_record_whose_time_is_over_leaves_the_ledger_provable() -> None:
+    rows, positions, notes, signer = ledger(["x", "y", "x", "x"])
+    for gone in (0, 2, 3):
+        rows[gone] = dataclasses.replace(rows[gone], entry=chain.link(rows[gone].entry))
+    report = report_on(rows, positions, notes, signer)
+    assert report.intact and report.expired == 3
+    rows[2] = dataclasses.replace(rows[2], entry=bytes(32))
+    assert not report_on(rows, positions, notes, signer).intact
+
+
 def test_a_segment_that_is_not_readable_is_reported() -> None:
-    rows, positions, notes, signer = ledger(["x", "x"])
+    _, _, notes, signer = ledger(["x", "x"])
     for packed in (b"\xc1", b"\x01", b"\x91\x01"):
-        stored = [Segment(rows[0].tenant, 0, rows[0].author, rows[0].epoch, 0, packed)]
-        report = verify.verify(stored, positions, notes, signer.public_key)
-        assert any("not readable" in mistake for mistake in report.mistakes)
+        verifier = verify.Verifier(signer.public_key)
+        check = verifier.tenant(TenantId("x"), [note for _, note in notes])
+        check.segment(Segment(TenantId("x"), 0, AgentId("a"), Epoch("e"), 0, 0.0, packed))
+        assert any("not readable" in mistake for mistake in verifier.report.mistakes)
 
 
 def test_settings_are_read_with_their_names(monkeypatch: pytest.MonkeyPatch) -> None:

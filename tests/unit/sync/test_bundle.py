@@ -135,17 +135,17 @@ def test_invariant_1_the_agent_checks_again_a_ticket_that(name: str) -> None:
     ticket, me, code = TICKETS[name]
     now = 1_700_000_000.0
     if code is None:
-        assert admit.admit(builders.snap(), AgentId(me), ticket, now=now, contact=now).id == me
+        assert admit.admit(builders.snap(), AgentId(me), ticket, now=now, age_s=0).id == me
         return
     with pytest.raises(admit.TicketRefused) as refused:
-        admit.admit(builders.snap(), AgentId(me), ticket, now=now, contact=now)
+        admit.admit(builders.snap(), AgentId(me), ticket, now=now, age_s=0)
     assert refused.value.code == code
 
 
 def test_a_bundle_past_the_tenants_grace_time_admits_nothing() -> None:
     now = 1_700_000_000.0
     with pytest.raises(admit.TicketRefused) as refused:
-        admit.admit(builders.snap(), AgentId("onprem"), builders.ticket(), now=now, contact=now - 3601)
+        admit.admit(builders.snap(), AgentId("onprem"), builders.ticket(), now=now, age_s=3601)
     assert refused.value.code == "bundle_stale"
 
 

@@ -1,0 +1,47 @@
+"""What the command lines of the hub share: its folder, its database, and the way to people."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from orchestrator import settings
+from orchestrator.store.database import Database
+from sync.kit import errors, files
+
+T = TypeVar("T")
+State = Annotated[Path | None, typer.Option("--state", help="The hub's folder.", show_default=False)]
+out = Console()
+err = Console(stderr=True)
+
+
+def with_database(state: Path | None, work: Callable[[Database], Coroutine[None, None, T]], *, make: bool = False) -> T:
+    """What the work gives, on the hub's database: which a running hub may have open too. `make`: where there is none, makes it."""
+    chosen = settings.read(state=state)
+    if not make and not chosen.database.exists():
+        raise errors.Misconfigured(f"There is no hub in {chosen.state}: name its folder with --state.", code="no_hub")
+
+    async def on_database() -> T:
+        files.make_private_folder(chosen.state)
+        database = Database(chosen.database)
+        try:
+            await database.open()
+            return await work(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(on_database())
+
+
+def progress() -> Progress:
+    """A bar on standard error for long work; nothing where nobody looks."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=err,
+        transient=True, disable=not err.is_terminal,
+    )  # fmt: skip
