@@ -11,8 +11,9 @@ import secrets
 from pathlib import Path
 
 from classifiers import engine
-from edge_agent import identity
+from edge_agent import airgap, identity
 from edge_agent.cache.answers import AnswerCache
+from edge_agent.eraser import Eraser
 from edge_agent.forwarding import Forwarder
 from edge_agent.guard import Guard
 from edge_agent.http import open_inference
@@ -53,6 +54,7 @@ log = logs.get("agent")
 CAPACITY = 16
 """Requests at a time that count as full, for the hub's choice among agents."""
 STATUS_S = 2.0
+INBOX_S = 2.0
 RETENTION_EVERY_S = 6 * 3600.0
 FAULTS = "faults.json"
 LIMITS = "limits.json"
@@ -87,7 +89,8 @@ class Agent:
         )
         self.runner = Runner(guard=self.guard, repository=self.repository, cache=self.cache, journal=self.journal, clock=self.clock)
         sessions = AgentSessions(self.me.id, keys.opener, self.me.hub_key, self.clock)
-        self.intake = Intake(self.bus, self.me.id, sessions, self.runner)
+        eraser = Eraser(self.journal, self.cache, self.me.id, keys.signer, self.me.hub_key)
+        self.intake = Intake(self.bus, self.me.id, sessions, self.runner, eraser)
         self.link = Link(
             self.bus, self.bus.connect, self.guard, self.me.id, site, self.beat, self.clock, self.faults.note
         )  # fmt: skip
@@ -118,6 +121,7 @@ class Agent:
             await self.bus.subscribe(subjects.receipt(self.me.id), on_receipt)
             await self.intake.listen()
 
+        await airgap.take_up(self.settings.state, outbox, self.guard)
         files.make_private_folder(self.settings.state / "optimised")
         await self.repository.preload()
         self.tasks.spawn("link", self.link.run(listen))
@@ -128,6 +132,7 @@ class Agent:
         self.tasks.keep("proofs", outbox.ask_for_proofs)
         self.tasks.keep("models", self.repository.watch)
         self.tasks.keep("status", self._write_status)
+        self.timetable.every(INBOX_S, "inbox", lambda: airgap.take_up(self.settings.state, outbox, self.guard))
         self.timetable.every(RETENTION_EVERY_S, "retention", self._expire)
         if self.settings.backlog_hours:
             self.timetable.within(self.settings.backlog_hours, self.pace.set_open)

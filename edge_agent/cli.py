@@ -10,21 +10,25 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from edge_agent import agent as agents
-from edge_agent import identity, models_cli, settings
+from edge_agent import airgap, diagnosis, identity, models_cli, settings
 from sync.audit import rows
 from sync.crypto import keyring
-from sync.kit import commands, errors, files, logs, process
+from sync.kit import checkup, commands, errors, files, logs, process
+from sync.kit import clock as clocks
 from sync.wire import enrolment
 
 cli = typer.Typer(
     name="ringfence-agent", help="Runs the models of one site, and keeps its journal.", no_args_is_help=True, add_completion=False
 )
+bundle_cli = typer.Typer(help="The bundle that this agent decides by.", no_args_is_help=True)
 journal_cli = typer.Typer(help="This agent's audit journal.", no_args_is_help=True)
 cli.add_typer(models_cli.cli, name="models")
 cli.add_typer(journal_cli, name="journal")
+cli.add_typer(bundle_cli, name="bundle")
 out = Console()
 
 State = Annotated[
@@ -124,6 +128,52 @@ def _models_table(models: list[dict[str, object]]) -> Table:
         told = [model.get(column, "") for column in columns]
         table.add_row(*(", ".join(map(str, value)) if isinstance(value, list) else str(value) for value in told))
     return table
+
+
+@cli.command()
+def doctor(state: State = None, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """Looks this agent over: disk, bundle, journal, the line, faults. Each line says what to do. Exit code 1 where one fails."""
+    chosen = settings.read(state=state)
+    me = identity.load(chosen.state)
+    raise typer.Exit(checkup.show([*checkup.disk(chosen.state), *diagnosis.lines(chosen, me)], as_json=as_json))
+
+
+@bundle_cli.command("import")
+def bundle_import(
+    file: Annotated[Path, typer.Argument(help="The file that 'ringfence bundle export' wrote.")], state: State = None
+) -> None:
+    """Takes a bundle that came on a stick: in force within seconds, or when the agent starts."""
+    _take_in(file, state)
+
+
+@journal_cli.command("import")
+def journal_import(
+    source: Annotated[Path, typer.Argument(help="The folder, or one file, that 'ringfence ledger import' wrote to.")],
+    state: State = None,
+) -> None:
+    """Takes the hub's receipts and proofs that came on a stick: what they show may then leave this disk."""
+    _take_in(source, state, "answer-*.parcel")
+
+
+@journal_cli.command("export")
+def journal_export(to: Annotated[Path, typer.Option("--to", "-o", help="A folder, as on a stick.")], state: State = None) -> None:
+    """Writes what the hub has not proved to hold to files, signed as on the wire. The agent may run; nothing here is given up."""
+    chosen = settings.read(state=state)
+    columns = (TextColumn("exporting"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        written = airgap.export(
+            chosen.journal, identity.load(chosen.state), to, clocks.SystemClock(),
+            lambda done, whole: bar.update(task, completed=done, total=whole),
+        )  # fmt: skip
+    out.print(f"{len(written)} files are in {to}. At the hub: ringfence ledger import {to.name}; then bring the folder back.")
+
+
+def _take_in(source: Path, state: Path | None, pattern: str = "*.parcel") -> None:
+    chosen = settings.read(state=state)
+    for sentence in airgap.take_in(source, pattern, chosen.state, identity.load(chosen.state)):
+        out.print(sentence, highlight=False)
+    out.print("Taken in: a running agent takes it up within seconds, another at its start.")
 
 
 @journal_cli.command("verify")

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from edge_agent.eraser import Eraser
 from edge_agent.runner import Reply, Runner
 from sync.bus.port import Bus, Incoming
 from sync.kit import errors, logs
 from sync.kit.ids import AgentId
 from sync.wire import codec, subjects
-from sync.wire.messages import Cancel, Ping, Pong, Run
+from sync.wire.messages import Cancel, Erase, Ping, Pong, Run
 from sync.wire.session import AgentSession, AgentSessions
 
 log = logs.get("intake")
+_CONTROLS: tuple[type[Ping | Cancel | Erase], ...] = (Ping, Cancel, Erase)
 
 
 class Intake:
     """Listens for one agent."""
 
-    def __init__(self, bus: Bus, me: AgentId, sessions: AgentSessions, runner: Runner) -> None:
+    def __init__(self, bus: Bus, me: AgentId, sessions: AgentSessions, runner: Runner, eraser: Eraser) -> None:
         self._bus = bus
         self._me = me
         self._sessions = sessions
         self._runner = runner
+        self._eraser = eraser
         self.accepting = True
 
     async def listen(self) -> None:
@@ -39,11 +42,13 @@ class Intake:
 
     async def _on_control(self, incoming: Incoming) -> None:
         try:
-            match codec.decode(incoming.data, Ping, Cancel):
+            match codec.decode(incoming.data, *_CONTROLS):
                 case Ping(request):
                     await incoming.respond(codec.encode(Pong(request in self._runner.at_work)))
                 case Cancel(request):
                     self._runner.cancel(request)
+                case Erase() as order:
+                    await incoming.respond(codec.encode(await self._eraser.erase(order)))
         except errors.RingfenceError as error:
             log.warning("control_refused", code=error.code, detail=str(error))
 

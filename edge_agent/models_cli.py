@@ -81,6 +81,21 @@ def add(
     out.print(f"The model '{made.name}', version {made.version}, is added: {made.task}, {len(made.files)} files.")
 
 
+@cli.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="The file that 'ringfence models export' wrote.")],
+    models: Models = None,
+    state: State = None,
+) -> None:
+    """Takes a model that came on a stick, signed by this agent's hub."""
+    if not file.is_file():
+        raise errors.Misconfigured(f"There is no file {file}.", code="file_unreadable")
+    chosen, folder, hub = _opened(models, state)
+    with _progress() as told:
+        made = _add(chosen, folder, hub, str(file), Wish(), "", told)
+    out.print(f"The model '{made.name}', version {made.version}, is added: {made.task}, {len(made.files)} files.")
+
+
 @cli.command()
 def pull(name: Name, models: Models = None, state: State = None) -> None:
     """Takes the newest version of a model from the hub, where this agent does not have it."""

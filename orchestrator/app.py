@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import json
 import os
 import random
+from pathlib import Path
 
 from classifiers import engine
-from orchestrator.broker import Broker
+from orchestrator import backup, witness
+from orchestrator.broker import Broker, Reachable
 from orchestrator.dispatch import record
 from orchestrator.dispatch.conversation import Line
 from orchestrator.dispatch.pipeline import Meters, Pipeline, Timing
@@ -19,14 +22,20 @@ from orchestrator.http.administration import Administration
 from orchestrator.http.errors import RESPONSES
 from orchestrator.http.inference import Inference
 from orchestrator.journals import HUB, Journals
-from orchestrator.ledger.checkpoints import Checkpoints
+from orchestrator.ledger.checkpoints import Checkpoints, roots
 from orchestrator.ledger.ingest import Ledger
 from orchestrator.ledger.secrets import Secrets
 from orchestrator.publishing import Publisher
+from orchestrator.retention import Retention
 from orchestrator.settings import Settings
+from orchestrator.siem import Forwarder as SiemForwarder
+from orchestrator.siem import Sink
 from orchestrator.store.administration import SqlAgents, SqlConfiguration, SqlKeys
 from orchestrator.store.database import Database
 from orchestrator.store.ledger import SqlLedger
+from orchestrator.store.ledger_reading import SqlLedgerReader
+from orchestrator.store.retention import SqlRetention
+from orchestrator.witness import Witnesses
 from sync.api.server import Server
 from sync.audit.journal import Journal
 from sync.bundle.limits import Limits
@@ -47,6 +56,10 @@ log = logs.get("hub")
 EDIT_POLL_S = 0.5
 RECEIPT_RESEND_S = 5.0
 SILENCE_S = 60.0
+ERASURE_S = 2.0
+SIEM_S = 1.0
+FORGET_S = 10.0
+RETENTION_S = 3600.0
 JOURNAL_STREAM_AGE_S = 7 * 24 * 3600.0
 STOP_S = 5.0
 
@@ -74,7 +87,11 @@ class Hub:
         self.secrets = Secrets(self.keys.at_rest)
         store = SqlLedger(self.database)
         self.ledger = Ledger(store, self.keys.signer, self.clock, self.faults, self.secrets.subject_of)
-        self.checkpoints = Checkpoints(store, self.keys.signer, self.clock, self.faults, settings.state / "ledger.mark")
+        witnesses = Witnesses([witness.read(text) for text in settings.witnesses], functools.partial(roots, store), self.faults)
+        self.checkpoints = Checkpoints(
+            store, self.keys.signer, self.clock, self.faults, settings.ledger_mark, witnesses.cosign
+        )  # fmt: skip
+        self.siem = SiemForwarder([Sink(url) for url in settings.siem], SqlLedgerReader(self.database), self.faults)
         self.presence = Presence()
         self.publisher = Publisher(
             configuration=SqlConfiguration(self.database),
@@ -105,6 +122,10 @@ class Hub:
             meters=Meters(self.registry),
             rng=random.Random(),  # noqa: S311 - spreads load, guards nothing
         )
+        self.retention = Retention(
+            SqlRetention(self.database), self.journal, self.bus, self.presence, self.keys.signer, self.clock,
+            lambda: self.publisher.current,
+        )  # fmt: skip
         self.forwarding = Forwarding(
             self.bus, self.pipeline, self.keys.opener, lambda: self.publisher.current, self.clock, self.tasks
         )  # fmt: skip
@@ -120,6 +141,9 @@ class Hub:
         """Starts everything, in order; the port that it listens on. Raises Misconfigured, having stopped what it started."""
         try:
             await self.database.open()
+            restored = self.settings.state / backup.RESTORED
+            if restored.exists():
+                await self.checkpoints.begin_generation("the hub was restored from a backup")
             await self.checkpoints.open()
             self.journal.open()
             if self.broker is not None:
@@ -130,6 +154,8 @@ class Hub:
             await self.bus.provision(
                 journal_max_bytes=self.settings.journal_stream_mib << 20, journal_max_age_s=JOURNAL_STREAM_AGE_S
             )
+            if restored.exists():
+                await self._finish_restoration(restored)
             await self.bus.subscribe(subjects.BEAT_ALL, self._on_beat)
             await self.publisher.refresh()
             await self.journals.listen()
@@ -139,7 +165,12 @@ class Hub:
             self.tasks.keep("own journal", self.journals.feed_own)
             self.jobs.every(EDIT_POLL_S, "edits", self._refresh)
             self.jobs.every(self.settings.checkpoint_s, "checkpoints", self._sign_checkpoints)
+            self.jobs.every(FORGET_S, "broker forgets", self.journals.forget_taken)
             self.jobs.every(RECEIPT_RESEND_S, "receipts", self.journals.resend_receipts)
+            self.jobs.every(EDIT_POLL_S, "edits in the log", self.retention.record_edits)
+            self.jobs.every(ERASURE_S, "erasures", self.retention.carry_out_erasures)
+            self.jobs.every(RETENTION_S, "retention", self.retention.expire)
+            self.jobs.every(SIEM_S, "siem", self.siem.forward)
             self.jobs.every(SILENCE_S, "silence", self.journals.watch_silence)
             self.jobs.start()
             port = await self.server.start(self.settings.http_host, self.settings.http_port)
@@ -162,6 +193,15 @@ class Hub:
         await self.database.close()
         self.settings.address.unlink(missing_ok=True)
 
+    async def _finish_restoration(self, marker: Path) -> None:
+        """What the backup's journal has goes into the ledger; then another epoch begins, since what came after it is lost."""
+        await self.journals.feed_own_to_end()
+        self.journal.close()
+        self.journal.open(anew="restored")
+        await backup.publish_again(self.bus, self.settings.state)
+        files.remove(marker)
+        log.warning("restored_from_backup", generation=self.checkpoints.generation)
+
     def url(self, port: int) -> str:
         return f"http://{self.settings.http_host}:{port}"
 
@@ -169,13 +209,18 @@ class Hub:
         if self.settings.nats_url:
             return None
         password = sealing.derive(self.keys.at_rest, "broker-password").hex()
-        return Broker(self.settings.broker, self.settings.nats_host, self.settings.nats_port, password)
+        settings = self.settings
+        reachable = Reachable(
+            settings.nats_host, settings.nats_port, settings.nats_certificate, settings.nats_key, settings.nats_ca,
+            settings.nats_leaf_port,
+        )  # fmt: skip
+        return Broker(settings.broker, reachable, password)
 
     def _login(self) -> Login:
         if self.broker is not None:
             return self.broker.login
         settings = self.settings
-        return Login(settings.nats_url, settings.nats_user, settings.nats_password.get_secret_value())
+        return Login(settings.nats_url, settings.nats_user, settings.nats_password.get_secret_value(), settings.nats_ca)
 
     def _write_address(self, port: int) -> None:
         where = {"url": self.url(port), "broker": self._login().url, "pid": os.getpid()}
@@ -191,7 +236,9 @@ class Hub:
             log.warning("bad_beat", subject=incoming.subject, detail=str(error))
             return
         if beat.agent == subjects.owner_of(incoming.subject):
-            self.presence.heard(beat, self.clock.monotonic())
+            twin = self.presence.heard(beat, self.clock.monotonic())
+            if twin:
+                await self.journals.report_twin(beat.agent)
 
     async def _refresh(self) -> None:
         edited = await self.publisher.refresh()

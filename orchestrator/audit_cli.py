@@ -15,20 +15,26 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from orchestrator import settings
+from orchestrator import retention_cli, settings
 from orchestrator.console import State, err, out, progress, with_database
+from orchestrator.http.errors import RESPONSES
 from orchestrator.ledger import checkpoints, export, records
 from orchestrator.ledger.records import Record, Wanted
 from orchestrator.ledger.verify import Report, Verifier
 from orchestrator.store.database import Database
 from orchestrator.store.ledger import SqlLedger
 from orchestrator.store.ledger_reading import AuthorRow, IncidentRow, SqlLedgerReader
-from sync.audit import merkle
+from orchestrator.witness import MAX_BODY, Witness
+from sync.api.server import Server
+from sync.audit import checkpoint, merkle
+from sync.crypto import keyring
 from sync.crypto.signing import PublicKey
-from sync.kit import commands, errors, files
-from sync.kit.ids import TenantId
+from sync.kit import clock as clocks
+from sync.kit import commands, errors, files, process
+from sync.kit.ids import AgentId, TenantId
 
 cli = typer.Typer(help="The ledger of audit records.", no_args_is_help=True)
+retention_cli.add_to(cli)
 Tenant = Annotated[str, typer.Option(help="Whose records.")]
 Kind = Annotated[str, typer.Option(help="request, run, erasure, edit, …")]
 Since = Annotated[str, typer.Option(help="From this time on: 2026-11-24, or 2026-11-24T08:00:00+01:00.")]
@@ -202,7 +208,7 @@ def export_(
 def gaps(state: State = None) -> None:
     """What is missing, was found wrong, or has fallen silent. Exit code 1 where there is anything."""
 
-    async def look(database: Database) -> tuple[list[tuple[str, str]], list[IncidentRow]]:
+    async def look(database: Database) -> tuple[list[tuple[AgentId, str]], list[IncidentRow]]:
         reader = SqlLedgerReader(database)
         missing = [
             (
@@ -226,6 +232,34 @@ def gaps(state: State = None) -> None:
         out.print("Nothing is missing, and nothing was found wrong.")
         return
     raise typer.Exit(1)
+
+
+@cli.command()
+def witness(
+    folder: Annotated[Path, typer.Option("--state", help="The witness's own folder: its key, and what it has signed.")],
+    hub_key: Annotated[Path, typer.Option(help="The public key of the hub that it watches.")],
+    name: Annotated[str, typer.Option(help="The witness's name, as host/path.")],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 8760,
+) -> None:
+    """Runs a witness: a process on another machine, of other people, that signs only ledgers that were never rewritten."""
+    if not name or any(c in name for c in " +\n"):
+        raise errors.Misconfigured(
+            "--name: a witness is named without spaces and plus signs, as witness.example/one.", code="bad_name"
+        )
+    files.make_private_folder(folder)
+    keys = keyring.load_or_create(folder / "witness-keys.json")
+    seen = Witness(folder, name, keys.signer, read_public_key(hub_key), clocks.SystemClock())
+    server = Server(seen.routes(), RESPONSES, max_body=MAX_BODY)
+
+    async def start() -> Server:
+        at = await server.start(host, port)
+        vkey = checkpoint.verifier_key(name, keys.signer.public_key, checkpoint.COSIGNATURE)
+        sys.stdout.write(f"http://{host}:{at} {vkey}\n")
+        sys.stdout.flush()
+        return server
+
+    raise typer.Exit(process.run(start))
 
 
 def read_public_key(path: Path) -> PublicKey:

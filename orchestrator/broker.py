@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.fleet.admission import Admitted
@@ -39,13 +40,29 @@ def executable() -> str:
     return found
 
 
-def configuration(host: str, port: int, store: Path, password: str, agents: Sequence[Admitted]) -> str:
+@dataclass(frozen=True, slots=True)
+class Reachable:
+    """Where the broker listens; with a certificate by TLS 1.3 alone. `leaf_port`: where leaf nodes of sites connect, if at all."""
+
+    host: str
+    port: int
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    leaf_port: int | None = None
+
+
+def configuration(at: Reachable, store: Path, password: str, agents: Sequence[Admitted]) -> str:
     """nats-server's configuration: JetStream that syncs on every write, the hub, and a user an agent with its own rights."""
     users = [{"user": HUB_USER, "password": password}, *(_agent_user(admitted) for admitted in agents)]
+    tls = {"cert_file": str(at.certificate), "key_file": str(at.key), "min_version": "1.3"} if at.certificate else None
+    leaf: dict[str, object] = {"host": at.host, "port": at.leaf_port, "no_advertise": True}
     return json.dumps(
         {
-            "host": host,
-            "port": port,
+            **({"tls": tls} if tls else {}),
+            **({"leafnodes": {**leaf, **({"tls": tls} if tls else {})}} if at.leaf_port else {}),
+            "host": at.host,
+            "port": at.port,
             "server_name": "ringfence-hub",
             "max_payload": MAX_PAYLOAD,
             "write_deadline": "10s",
@@ -93,25 +110,26 @@ def _agent_user(admitted: Admitted) -> dict[str, object]:
 class Broker:
     """One nats-server process under the hub. Started again by itself where it dies."""
 
-    def __init__(self, folder: Path, host: str, port: int, password: str) -> None:
+    def __init__(self, folder: Path, at: Reachable, password: str) -> None:
         self._folder = files.make_private_folder(folder)
-        self._host = host
-        self._port = port or _free_port(host)
+        self._host = at.host
+        self._port = at.port or _free_port(at.host)
+        self._at = replace(at, port=self._port)
         self._password = password
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
 
     @property
     def login(self) -> Login:
-        return Login(self.url, HUB_USER, self._password)
+        return Login(self.url, HUB_USER, self._password, self._at.ca)
 
     @property
     def url(self) -> str:
-        return f"nats://{self._host}:{self._port}"
+        return f"{'tls' if self._at.certificate else 'nats'}://{self._host}:{self._port}"
 
     def write(self, agents: Sequence[Admitted]) -> None:
         """Writes the configuration for these agents."""
-        text = configuration(self._host, self._port, self._folder / "jetstream", self._password, agents)
+        text = configuration(self._at, self._folder / "jetstream", self._password, agents)
         files.write_atomically(self._folder / "nats.conf", text.encode(), mode=files.PRIVATE)
 
     async def start(self) -> None:

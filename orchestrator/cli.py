@@ -18,7 +18,7 @@ from rich.table import Table
 from classifiers import cli as classify_cli
 from classifiers import profiles
 from classifiers.engine import load
-from orchestrator import app, audit_cli, models_cli, settings
+from orchestrator import app, audit_cli, models_cli, recovery_cli, settings
 from orchestrator.access import keys as access
 from orchestrator.console import State, out, with_database
 from orchestrator.fleet import admission
@@ -44,6 +44,7 @@ cli.add_typer(keys_cli, name="keys")
 cli.add_typer(agents_cli, name="agents")
 cli.add_typer(audit_cli.cli, name="audit")
 cli.add_typer(models_cli.cli, name="models")
+recovery_cli.add_to(cli)
 
 DAY_S = 86_400
 APPLY_TIMEOUT_S = 30
@@ -188,6 +189,9 @@ def agents_admit(
     site: Annotated[str, typer.Option(help="The site of the configuration that it stands at.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A file for the answer, which goes back to the agent.")],
     broker_url: Annotated[str, typer.Option(help="Where the agent reaches the broker; by default where the hub runs it.")] = "",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Its disk was lost: these are the new keys of the same agent.")
+    ] = False,
     state: State = None,
 ) -> None:
     """Admits an agent: from now on the hub knows it, and where it is."""
@@ -199,7 +203,7 @@ def agents_admit(
         admitted = admission.admit(
             asked, zone=zone, site=SiteId(site), known_sites=snapshot.sites, password=secrets.token_urlsafe(32)
         )
-        await SqlAgents(database).add(admitted, at=time.time())
+        await SqlAgents(database).add(admitted, at=time.time(), replace=replace)
         return admitted
 
     admitted = with_database(state, keep)

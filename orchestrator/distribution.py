@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,21 @@ def sign(folder: Path, signer: Signer) -> None:
     """Puts the hub's signature beside the manifest of a model folder. Raises BadModelFolder."""
     told, _ = _manifest(folder)
     files.write_atomically(folder / SIGNATURE, signer.sign(MODEL, told))
+
+
+def write_tar(folder: Path, to: Path) -> None:
+    """A signed model's folder as one file: whole, or not at all. Raises BadModelFolder, or Misconfigured."""
+    _, manifest = _manifest(folder)
+    beside = to.with_name(f".{to.name}.part")
+    try:
+        with tarfile.open(beside, "w") as tar:
+            for name in (MANIFEST, SIGNATURE, *manifest.files):
+                tar.add(folder / name, arcname=name)
+        beside.replace(to)
+    except OSError as error:
+        raise files.not_writable(to, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 async def publish(bus: Bus, folder: Path, signer: Signer, told: Callable[[str, int, int], None]) -> Package:

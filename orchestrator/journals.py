@@ -60,20 +60,38 @@ class Journals:
 
     async def feed_own(self) -> None:
         """The hub's own records go into its ledger directly: no broker in between, and the same checks. Runs until cancelled."""
-        journal, key = self._journal, self._signer.public_key
+        journal = self._journal
         held = (await self._ledger.receipt(HUB, journal.epoch)).upto
         while True:
             journal.grew.clear()
-            entries = await asyncio.to_thread(journal.read, held, messages.MAX_ENVELOPE)
-            if not entries:
-                await journal.grew.wait()
-                await asyncio.sleep(OWN_LINGER_S)
+            if held < journal.position.next:
+                held = await self._feed(held)
                 continue
-            contents = await asyncio.to_thread(journal.contents, held, held + len(entries))
-            envelope = replication.make_envelope(HUB, journal.epoch, held, entries, self._signer, contents)
-            (receipt,) = await self._ledger.take([(envelope, key)])
-            held = receipt.upto
-            await journal.receipted(held)
+            await journal.grew.wait()
+            await asyncio.sleep(OWN_LINGER_S)
+
+    async def _feed(self, held: int) -> int:
+        """The next records of the hub's journal into the ledger; how many it holds then."""
+        journal = self._journal
+        entries = await asyncio.to_thread(journal.read, held, messages.MAX_ENVELOPE)
+        contents = await asyncio.to_thread(journal.contents, held, held + len(entries))
+        envelope = replication.make_envelope(HUB, journal.epoch, held, entries, self._signer, contents)
+        (receipt,) = await self._ledger.take([(envelope, self._signer.public_key)])
+        await journal.receipted(receipt.upto)
+        return receipt.upto
+
+    async def feed_own_to_end(self) -> None:
+        """All that the hub's journal has now, into the ledger."""
+        journal = self._journal
+        held = (await self._ledger.receipt(HUB, journal.epoch)).upto
+        while held < journal.position.next:
+            held = await self._feed(held)
+
+    async def report_twin(self, agent: AgentId) -> None:
+        """Two processes run with one agent's identity."""
+        why = f"two processes run as '{agent}': its state folder was copied, or it was started twice"
+        self._faults.note(Fault.TWO_AGENTS, why)
+        await self._store.record_incident(Incident(agent, Epoch(""), "twin", why, b""), at=self._clock.wall())
 
     async def prove_own(self) -> None:
         """Checks the ledger's proofs for the hub's own records too, so that its journal can let them go."""
@@ -133,6 +151,10 @@ class Journals:
         for receipt in receipts:
             await self._send(receipt)
         crashpoints.reach("receipt.sent")
+
+    async def forget_taken(self) -> None:
+        """Has the broker forget what the ledger holds: contents that are to be erasable must not stay in its stream."""
+        await self._bus.forget_taken("ledger")
 
     async def _send(self, receipt: messages.Receipt) -> None:
         await self._bus.publish(subjects.receipt(receipt.agent), codec.encode(receipt))

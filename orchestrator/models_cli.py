@@ -33,10 +33,10 @@ def publish(folder: Folder, state: State = None) -> None:
     """Signs a model and puts it into the store: agents take it with 'ringfence-agent models add rf:NAME'. Needs the running hub."""
     chosen = settings.read(state=state)
     keys = keyring.load_or_create(chosen.keyring)
-    login = _login(chosen, keys.at_rest)
+    whom = login(chosen, keys.at_rest)
 
     async def put() -> str:
-        bus = NatsBus(login, f"publish-{os.getpid()}")
+        bus = NatsBus(whom, f"publish-{os.getpid()}")
         await bus.connect()
         try:
             with _progress() as told:
@@ -55,7 +55,17 @@ def sign(folder: Folder, state: State = None) -> None:
     out.print(f"Signed: {folder / distribution.SIGNATURE}")
 
 
-def _login(chosen: Settings, at_rest: bytes) -> Login:
+@cli.command("export")
+def export_(
+    folder: Folder, to: Annotated[Path, typer.Option("--to", "-o", help="The .tar file to write.")], state: State = None
+) -> None:
+    """Signs a model and writes it to one file, for a site without a line: 'ringfence-agent models import' takes it."""
+    distribution.sign(folder, keyring.load(settings.read(state=state).keyring).signer)
+    distribution.write_tar(folder, to)
+    out.print(f"{folder} is in {to}. At the site: ringfence-agent models import {to.name}")
+
+
+def login(chosen: Settings, at_rest: bytes) -> Login:
     """As whom the hub itself logs in at its broker. Raises Misconfigured where it does not run."""
     if chosen.nats_url:
         return Login(chosen.nats_url, chosen.nats_user, chosen.nats_password.get_secret_value())

@@ -13,7 +13,8 @@ from sync.bundle import patch, snapshot
 from sync.bundle.snapshot import Bundle, Snapshot
 from sync.bus.port import Bus
 from sync.crypto import signing
-from sync.kit import logs
+from sync.crypto.keyring import Keyring
+from sync.kit import errors, logs
 from sync.kit.clock import Clock
 from sync.kit.ids import SiteId, TenantId
 from sync.wire import codec, presence, subjects
@@ -87,10 +88,6 @@ class Publisher:
                 await self._bus.publish(subjects.HUB_BEAT, presence.make(self._clock.wall(), self._published, self._signer))
             await asyncio.sleep(BEAT_S)
 
-    def frame_for(self, site: SiteId) -> bytes:
-        """The signed bundle of one site, as it is now."""
-        return snapshot.sign(snapshot.for_site(self.current.bundle, site), self._signer)
-
     async def _publish(self, current: Snapshot) -> None:
         for site in current.sites:
             bundle = snapshot.for_site(current.bundle, site)
@@ -103,3 +100,21 @@ class Publisher:
             self._sites[site] = bundle
             await self._bus.publish(subjects.bundle(site), codec.encode(BundleNotice(site, current.serial)))
         self._published = current.serial
+
+
+async def signed_bundle(
+    configuration: ConfigurationStore, keys: KeyStore, agents: AgentStore, site: SiteId, hub: Keyring,
+    content_key: Callable[[TenantId], bytes], now: float,
+) -> bytes:  # fmt: skip
+    """A site's signed bundle as the database has it now. Raises Misconfigured where there is no such site."""
+    text = await configuration.document()
+    if text is None:
+        raise errors.Misconfigured("There is no configuration yet: begin with 'ringfence apply -f FILE'.", code="no_configuration")
+    whole = compiler.compile_bundle(
+        document.parse(text, "the applied configuration"), serial=await configuration.serial(), issued=now, keys=await keys.keys(),
+        agents=[admitted.agent for admitted in await agents.agents()], content_key=content_key, hub_key=hub.opener.public_key,
+    )  # fmt: skip
+    if site not in {known.id for known in whole.sites}:
+        known = ", ".join(known.id for known in whole.sites)
+        raise errors.Misconfigured(f"There is no site '{site}': there are {known}.", code="no_site")
+    return snapshot.sign(snapshot.for_site(whole, site), hub.signer)

@@ -54,6 +54,24 @@ class Settings(BaseSettings):
     journal_stream_mib: int = pydantic.Field(1024, ge=16, le=1_000_000)
     """MiB that waiting journal envelopes may take at the broker; well below its disk, since a full one freezes it."""
 
+    witnesses: tuple[str, ...] = ()
+    """Who cosigns checkpoints, as a JSON list of "URL VERIFIER-KEY": 'ringfence audit witness' prints its own."""
+
+    siem: tuple[str, ...] = ()
+    """Where audit records go as they come, as a JSON list of syslog+tcp://, syslog+udp:// or otlp+http:// URLs."""
+
+    nats_ca: Path | None = None
+    """The certificate authority of the broker, where the line to it is TLS."""
+
+    nats_certificate: Path | None = None
+    """The certificate of the hub's own broker, in PEM: with it, agents are to connect by TLS 1.3."""
+
+    nats_key: Path | None = None
+    """Its private key."""
+
+    nats_leaf_port: int | None = pydantic.Field(None, ge=1, le=65535)
+    """Where the hub's own broker takes leaf nodes of sites. Without it, none."""
+
     log_level: str = pydantic.Field("info", pattern="^(debug|info|warning|error)$")
     """debug, info, warning or error."""
 
@@ -73,6 +91,11 @@ class Settings(BaseSettings):
     @property
     def journal(self) -> Path:
         return self.state / "journal.db"
+
+    @property
+    def ledger_mark(self) -> Path:
+        """What was signed last, to notice a database that is older."""
+        return self.state / "ledger.mark"
 
     @property
     def broker(self) -> Path:

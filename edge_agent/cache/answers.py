@@ -69,9 +69,20 @@ class AnswerCache:
     async def keep(self, key: bytes, answer: Answer, ttl_s: int) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._keep, key, answer, ttl_s)
 
+    async def clear(self) -> None:
+        """Forgets every answer, and leaves none of it on the disk."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._clear)
+
     def close(self) -> None:
         self._thread.shutdown(wait=True)
         self._database.close()
+
+    def _clear(self) -> None:
+        with self._database:
+            self._database.execute("delete from answers")
+        self._database.execute("vacuum")
+        self._database.execute("pragma wal_checkpoint(truncate)").fetchall()
+        self._bytes = 0
 
     def _find(self, key: bytes) -> Answer | None:
         try:

@@ -19,6 +19,9 @@ class Seen:
     beat: Beat
     at: float
     mine: int = 0
+    before: str = ""
+    """The life of the process that was heard before this one."""
+    twin: bool = False
 
     @property
     def load(self) -> float:
@@ -32,12 +35,22 @@ class Presence:
     def __init__(self) -> None:
         self._seen: dict[AgentId, Seen] = {}
 
-    def heard(self, beat: Beat, now: float) -> None:
+    def heard(self, beat: Beat, now: float) -> bool:
+        """Notes a heartbeat; whether it shows, for the first time, that two processes run with one agent's identity.
+
+        A process that was started again is another life, and the old one is not heard any more: two that alternate are two.
+        """
         known = self._seen.get(beat.agent)
         if known is None:
             self._seen[beat.agent] = Seen(beat, now)
-        else:
-            known.beat, known.at = beat, now
+            return False
+        found = False
+        if beat.boot != known.beat.boot:
+            found = beat.boot == known.before and not known.twin
+            known.twin = known.twin or found
+            known.before = known.beat.boot
+        known.beat, known.at = beat, now
+        return found
 
     def gone(self, agent: AgentId) -> None:
         """Nobody listens for this agent: it gets no work until it is heard again."""

@@ -55,6 +55,11 @@ class Checkpoints:
                 max(generation, self.generation) + 1, f"the database is older than what was signed ({told})"
             )
 
+    async def begin_generation(self, why: str) -> None:
+        """Begins a new generation: what was signed before is of another time."""
+        generation, _ = _read_mark(self._mark)
+        await self._begin_generation(max(generation, await self._store.generation()) + 1, why)
+
     async def sign(self) -> int:
         """Signs a checkpoint for each tree that grew, and for each whose last one is an hour old; how many."""
         now = self._clock.wall()

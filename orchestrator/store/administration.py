@@ -6,11 +6,15 @@ from sqlalchemy import insert, select, update
 
 from orchestrator.fleet.admission import Admitted
 from orchestrator.store import tables
-from orchestrator.store.database import Database, next_serial
+from orchestrator.store.database import Database, next_serial, record
 from sync.bundle.snapshot import Agent, Key
+from sync.crypto import digest
 from sync.kit import errors
 from sync.kit.ids import AgentId, KeyId, PrincipalId, SiteId, TenantId
 from sync.wire.levels import Zone
+
+EDIT = "edit"
+"""The kind of the record of each edit."""
 
 
 class SqlConfiguration:
@@ -33,6 +37,8 @@ class SqlConfiguration:
         async with self._database.writing() as connection:
             serial = await next_serial(connection)
             await connection.execute(insert(tables.documents).values(serial=serial, applied_at=at, applied_by=by, text=text))
+            digest_ = digest.sha256(text.encode())
+            await record(connection, EDIT, {"what": "configuration", "serial": serial, "by": by, "digest": digest_})
             return serial
 
 
@@ -49,14 +55,15 @@ class SqlKeys:
                 "roles": ",".join(key.roles), "created_at": at, "expires": key.expires,
             }  # fmt: skip
             await connection.execute(insert(tables.keys).values(**row))
-            await next_serial(connection)
+            made = {"what": "key created", "key": key.id, "principal": key.principal, "roles": row["roles"]}
+            await record(connection, EDIT, {**made, "serial": await next_serial(connection)}, key.tenant)
 
     async def revoke(self, key: KeyId, *, at: float) -> bool:
         change = update(tables.keys).where(tables.keys.c.id == key, tables.keys.c.revoked_at.is_(None)).values(revoked_at=at)
         async with self._database.writing() as connection:
             found = (await connection.execute(change)).rowcount > 0
             if found:
-                await next_serial(connection)
+                await record(connection, EDIT, {"what": "key revoked", "key": key, "serial": await next_serial(connection)})
             return found
 
     async def keys(self) -> list[Key]:
@@ -74,13 +81,14 @@ class SqlAgents:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, admitted: Admitted, *, at: float) -> None:
+    async def add(self, admitted: Admitted, *, at: float, replace: bool = False) -> None:
+        """Keeps an agent. `replace`: its keys were lost with its disk, and these are its new ones."""
         agent = admitted.agent
         async with self._database.writing() as connection:
             known = (await connection.execute(select(tables.agents).where(tables.agents.c.id == agent.id))).first()
-            if known is not None and known.signing_key != agent.signing_key and known.removed_at is None:
+            if known is not None and known.signing_key != agent.signing_key and known.removed_at is None and not replace:
                 raise errors.Misconfigured(
-                    f"An agent '{agent.id}' with other keys is admitted already: remove it first, or choose another name.",
+                    f"An agent '{agent.id}' with other keys is admitted: --replace where its disk was lost, else another name.",
                     code="agent_exists",
                 )
             row = {
@@ -91,14 +99,15 @@ class SqlAgents:
                 await connection.execute(insert(tables.agents).values(id=agent.id, **row))
             else:
                 await connection.execute(update(tables.agents).where(tables.agents.c.id == agent.id).values(**row))
-            await next_serial(connection)
+            told = {"what": "agent admitted", "agent": agent.id, "site": agent.site, "zone": agent.zone.value}
+            await record(connection, EDIT, {**told, "key": agent.signing_key, "serial": await next_serial(connection)})
 
     async def remove(self, agent: AgentId, *, at: float) -> bool:
         change = update(tables.agents).where(tables.agents.c.id == agent, tables.agents.c.removed_at.is_(None))
         async with self._database.writing() as connection:
             found = (await connection.execute(change.values(removed_at=at))).rowcount > 0
             if found:
-                await next_serial(connection)
+                await record(connection, EDIT, {"what": "agent removed", "agent": agent, "serial": await next_serial(connection)})
             return found
 
     async def agents(self) -> list[Admitted]:

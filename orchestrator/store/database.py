@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from orchestrator.store import tables
 from sync.kit import errors
+from sync.wire import codec
 
 BUSY_S = 10
 
@@ -66,8 +67,18 @@ class Database:
                 "The database cannot be written now; nothing was changed. Try again.", retry_after_s=5
             ) from error
 
+    async def checkpoint(self) -> None:
+        """Moves the write-ahead log into the database: what was deleted is then on the disk no more."""
+        async with self.reading() as connection:
+            await connection.exec_driver_sql("pragma wal_checkpoint(truncate)")
+
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+async def record(connection: AsyncConnection, kind: str, fields: dict[str, object], tenant: str = "_platform") -> None:
+    """Writes down, in the transaction of an edit, what the running hub is to put into the audit log about it."""
+    await connection.execute(insert(tables.pending).values(tenant=tenant, kind=kind, fields=codec.pack(fields)))
 
 
 async def next_serial(connection: AsyncConnection) -> int:
@@ -80,5 +91,6 @@ def _durable(connection: Any, _: object) -> None:
     cursor = connection.cursor()
     cursor.execute("pragma journal_mode=wal")
     cursor.execute("pragma synchronous=full")
+    cursor.execute("pragma secure_delete=on")
     cursor.execute("pragma foreign_keys=on")
     cursor.close()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import select
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from orchestrator.ledger.segments import Segment
 from orchestrator.store import tables
@@ -41,7 +42,7 @@ class IncidentRow:
 
 
 class SqlLedgerReader:
-    """Reads the ledger; changes nothing."""
+    """Reads the ledger, and remembers how far others have read it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -102,3 +103,16 @@ class SqlLedgerReader:
             async for some in rows.partitions(AT_ONCE):
                 for row in some:
                     yield Tile(row.level, row.number, row.root, row.hashes)
+
+    async def forwarded(self, sink: str, tenant: TenantId) -> int:
+        """The first leaf of a tenant's tree that a receiver has not had."""
+        t = tables.forwarded
+        async with self._database.reading() as connection:
+            query = select(t.c.next_leaf).where(t.c.sink == sink, t.c.tenant == tenant)
+            return int(await connection.scalar(query) or 0)
+
+    async def set_forwarded(self, sink: str, tenant: TenantId, next_leaf: int) -> None:
+        add = upsert(tables.forwarded).values(sink=sink, tenant=tenant, next_leaf=next_leaf)
+        add = add.on_conflict_do_update(index_elements=["sink", "tenant"], set_={"next_leaf": next_leaf})
+        async with self._database.writing() as connection:
+            await connection.execute(add)

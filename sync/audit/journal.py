@@ -132,9 +132,12 @@ class Journal:
         """Whether records are refused for want of room."""
         return bool(self.cap_bytes) and self.used_bytes >= self.cap_bytes
 
-    def open(self) -> None:
-        """Opens or makes the file and checks its newest records. Raises Misconfigured where the folder cannot be written."""
-        reason = _why_anew(self._path, self._author, self._signer.public_key)
+    def open(self, anew: str | None = None) -> None:
+        """Opens or makes the file and checks its newest records. Raises Misconfigured where the folder cannot be written.
+
+        `anew`: begins another epoch for this reason, whatever is there.
+        """
+        reason = anew or _why_anew(self._path, self._author, self._signer.public_key)
         old: dict[str, object] = {}
         if reason is not None and self._path.exists():
             aside = self._path.with_name(f"{self._path.name}.{reason}-{ids.sortable()}")

@@ -32,6 +32,7 @@ def connect(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, check_same_thread=False, timeout=10)
     # Takes effect on a new file alone: what is deleted is given back to the disk.
     database.execute("pragma auto_vacuum=incremental")
+    database.execute("pragma secure_delete=on")
     database.execute("pragma journal_mode=wal")
     database.execute("pragma synchronous=full")
     return database
@@ -45,6 +46,20 @@ def size(database: sqlite3.Connection) -> int:
     """Bytes that the rows take."""
     count, free, page = (int(database.execute(f"pragma {name}").fetchone()[0]) for name in _COUNTS)
     return (count - free) * page
+
+
+def used(path: Path) -> int:
+    """Bytes that a journal and its sealed segments take. Raises Corrupt."""
+    try:
+        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
+        try:
+            rows = size(database)
+        finally:
+            database.close()
+    except sqlite3.Error as error:
+        raise errors.Corrupt(f"The journal {path} is not readable as a database: {error}.") from error
+    folder = path.with_name(f"{path.name}.sealed")
+    return rows + sum(file.stat().st_size for file in folder.glob("*.seg"))
 
 
 def shelf(path: Path, author: AgentId, epoch: Epoch) -> sealed.Shelf:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sync.bus.port import BusUnavailable, Conflict, Handler, Incoming, NobodyThere
 from sync.bus.replies import Conversation
@@ -94,6 +94,17 @@ class MemoryBus:
     async def get(self, bucket: str, key: str) -> bytes | None:
         self._check()
         return self._exchange.buckets.get((bucket, key))
+
+    async def entries(self, bucket: str) -> AsyncIterator[tuple[str, bytes]]:
+        self._check()
+        for (at, key), data in list(self._exchange.buckets.items()):
+            if at == bucket:
+                yield key, data
+
+    async def forget_taken(self, durable: str) -> None:
+        self._check()
+        taken = self._exchange.taken[durable]
+        self._exchange.stored[:taken] = [("", b"")] * taken
 
     async def close(self) -> None:
         self.connected = False

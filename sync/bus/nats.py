@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import secrets
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -206,6 +206,28 @@ class NatsBus:
         except _NotFoundError:
             return None
         return bytes(message.data) if message.data is not None else None
+
+    async def entries(self, bucket: str) -> AsyncIterator[tuple[str, bytes]]:
+        self._check()
+        sequence = 0
+        while True:
+            try:
+                with _wrapped(bucket):
+                    message = await self._jetstream.get_msg(
+                        f"KV_{bucket}", seq=sequence + 1, subject=f"$KV.{bucket}.>", direct=True, next=True
+                    )  # fmt: skip
+            except _NotFoundError:
+                return
+            sequence = int(message.seq or 0)
+            yield (message.subject or "").removeprefix(f"$KV.{bucket}."), bytes(message.data or b"")
+
+    async def forget_taken(self, durable: str) -> None:
+        self._check()
+        with _wrapped(durable):
+            info = await self._jetstream.consumer_info(subjects.JOURNAL_STREAM, durable)
+            floor = info.ack_floor.stream_seq if info.ack_floor else 0
+            if floor:
+                await self._jetstream.purge_stream(subjects.JOURNAL_STREAM, seq=floor + 1)
 
     async def provision(self, *, journal_max_bytes: int, journal_max_age_s: float, replicas: int = 1) -> None:
         """Makes the streams that agents and hubs share, or brings them up to date. Only a hub may."""

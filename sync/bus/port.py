@@ -5,7 +5,7 @@ Only `append` is durable. `publish` may be lost, and so may a request: callers a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -113,6 +113,14 @@ class Bus(Protocol):
 
     async def get(self, bucket: str, key: str) -> bytes | None:
         """What was last put under the key."""
+        ...
+
+    def entries(self, bucket: str) -> AsyncIterator[tuple[str, bytes]]:
+        """Every key of a bucket, and what was last put under it."""
+        ...
+
+    async def forget_taken(self, durable: str) -> None:
+        """Has the broker forget the stored messages that this consumer has taken."""
         ...
 
     async def close(self) -> None:

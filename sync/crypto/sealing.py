@@ -17,6 +17,7 @@ SealingKey = NewType("SealingKey", bytes)
 """An X25519 public key: 32 bytes."""
 
 NONCE = 12
+KEY = 32
 _SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 

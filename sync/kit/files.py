@@ -28,6 +28,12 @@ def write_atomically(path: Path, data: bytes, *, mode: int = PUBLIC) -> None:
         raise not_writable(path, error) from error
 
 
+def remove(path: Path) -> None:
+    """Removes a file that may not be there, durably."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Makes renames in the folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)

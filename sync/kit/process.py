@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from sync.kit import errors
+from sync.kit import commands, errors
 
 
 class Service(Protocol):
@@ -47,7 +47,7 @@ async def _until_told(start: Callable[[], Awaitable[Service]]) -> int:
         service = await start()
     except errors.RingfenceError as error:
         sys.stderr.write(f"{error}\n")
-        return 1
+        return commands.REFUSED
     await told.wait()
     await service.stop()
     return 0

@@ -345,6 +345,30 @@ class Proof(Closed):
 
 
 @dataclass(frozen=True, slots=True)
+class Erase(Closed):
+    """The hub's order: destroy what is retained of these records of yours. Signed."""
+
+    KIND: ClassVar[str] = "erase"
+    CAP: ClassVar[int] = MIB
+    erasure: Str
+    agent: AgentId
+    epoch: Epoch
+    sequences: tuple[Int, ...]
+    signature: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Erased(Closed):
+    """It is destroyed, in the journal and in the answer cache. Signed by the agent."""
+
+    KIND: ClassVar[str] = "erased"
+    CAP: ClassVar[int] = KIB
+    erasure: Str
+    agent: AgentId
+    signature: Bytes
+
+
+@dataclass(frozen=True, slots=True)
 class HubBeat(Closed):
     """I am here, each second: signed, so that no broker can keep up the look of a hub that is gone."""
 

@@ -16,7 +16,7 @@ import openai
 import pytest
 import system
 
-from sync.audit import journal
+from sync.audit import rows
 from sync.crypto import keyring
 from sync.kit.ids import AgentId
 from tests.support import running as support
@@ -150,7 +150,7 @@ def test_invariant_4_nothing_acknowledged_is_lost_while_the_hub_is_away(running:
     os.kill(agent.pid, signal.SIGKILL)
     agent.wait()
     keys = keyring.load(running.agent(name) / "agent-keys.json")
-    assert journal.verify(running.agent(name) / "journal.db", AgentId(name), keys.signer.public_key).next > 10
+    assert rows.verify(running.agent(name) / "journal.db", AgentId(name), keys.signer.public_key).next > 10
     running.start_agent(name)
     support.eventually(lambda: acknowledged <= ran(running), "every acknowledged run is in the ledger")
 

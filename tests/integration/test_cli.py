@@ -50,7 +50,7 @@ WRONG = {
 def test_what_is_wrong_is_said_in_one_sentence(name: str, configured: Path) -> None:
     arguments, said = WRONG[name]
     done = support.command(*arguments, cwd=configured)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert said in done.stderr, done.stderr
     assert "Traceback" not in done.stderr + done.stdout
 
@@ -59,7 +59,7 @@ def test_a_wrong_document_names_its_lines_and_changes_nothing(configured: Path) 
     bad = configured / "bad.yaml"
     bad.write_text(DEMO.read_text().replace("zones: [public_cloud]", "zones: [the_moon]"))
     done = ringfence(configured, "apply", "-f", bad)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "bad.yaml, line 16: models.cloud-only.deployments.0.zones.0" in done.stderr, done.stderr
     assert "saint-mary" in ringfence(configured, "explain", "--tenant", "x", "y").stderr
 
@@ -72,7 +72,7 @@ def test_a_port_in_use_is_named_and_nothing_is_left_running(configured: Path) ->
         http = ringfence(configured, "serve", "--port", port, "--nats-port", 0)
         nats = ringfence(configured, "serve", "--port", 0, "--nats-port", port)
     for done, option in ((http, "--port"), (nats, "--nats-port")):
-        assert done.returncode == 1
+        assert done.returncode == 2
         last = done.stderr.strip().splitlines()[-1]
         assert str(port) in last and option in last, done.stderr
         assert "Traceback" not in done.stderr
@@ -85,7 +85,7 @@ def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         ringfence(tmp_path, "serve", "--state", tmp_path / "file/x"),
         agent(tmp_path, "request", "--name", "a", "--state", tmp_path / "file/x"),
     ):
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -95,13 +95,13 @@ def test_an_agent_without_its_models_folder_says_so(configured: Path) -> None:
     assert ringfence(configured, *admit).returncode == 0
     assert agent(configured, "accept", "a.json").returncode == 0
     done = agent(configured, "run", "--models", "none")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("The models folder none does not exist")
 
 
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     done = ringfence(tmp_path, "serve", RINGFENCE_HTTP_PORT="many")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "RINGFENCE_HTTP_PORT" in done.stderr
 
 
@@ -126,9 +126,9 @@ def test_an_agent_with_the_same_name_and_other_keys_is_not_admitted(configured: 
     assert ringfence(configured, "agents", "admit", "one.json", *admit, "one.adm").returncode == 0
     assert ringfence(configured, "agents", "admit", "one.json", *admit, "one.adm").returncode == 0
     refused = ringfence(configured, "agents", "admit", "two.json", *admit, "two.adm")
-    assert refused.returncode == 1 and "other keys" in refused.stderr
+    assert refused.returncode == 2 and "other keys" in refused.stderr
     wrong = agent(configured, "accept", "one.adm", "--state", "two")
-    assert wrong.returncode == 1 and "admission for this agent" in wrong.stderr
+    assert wrong.returncode == 2 and "admission for this agent" in wrong.stderr
     assert "edge-1" in ringfence(configured, "agents", "list").stdout
     assert ringfence(configured, "agents", "remove", "edge-1").returncode == 0
     assert "edge-1" not in ringfence(configured, "agents", "list").stdout

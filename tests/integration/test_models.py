@@ -30,7 +30,7 @@ def models(folder: Path, *arguments: object, **environment: str):
 
 def test_a_model_is_added_looked_at_pinned_changed_and_removed(tmp_path: Path) -> None:
     refused = models(tmp_path, "add", LLAMA, "--name", "m")
-    assert refused.returncode == 1 and "--trust" in refused.stderr and "Traceback" not in refused.stderr
+    assert refused.returncode == 2 and "--trust" in refused.stderr and "Traceback" not in refused.stderr
     for _ in range(2):
         assert models(tmp_path, "add", LLAMA, "--name", "m", "--trust").returncode == 0
     told = json.loads(models(tmp_path, "list", "--json").stdout)
@@ -43,7 +43,7 @@ def test_a_model_is_added_looked_at_pinned_changed_and_removed(tmp_path: Path) -
     assert models(tmp_path, "pin", "m").returncode == 0
     shown = json.loads(models(tmp_path, "show", "m").stdout)
     assert shown["pinned"] and shown["versions"] == ["2", "1"] and len(shown["files"]) == 6
-    assert models(tmp_path, "remove", "m").returncode == 1
+    assert models(tmp_path, "remove", "m").returncode == 2
     assert "2 intact" in models(tmp_path, "verify").stdout.replace("m 2: intact", "2 intact")
     (tmp_path / "models/m/1/model.onnx.data").write_bytes(b"x")
     broken = models(tmp_path, "verify", "m")
@@ -59,7 +59,7 @@ def test_a_model_is_added_looked_at_pinned_changed_and_removed(tmp_path: Path) -
         ("add", "nowhere", "--trust"),
     ):
         missing = models(tmp_path, *arguments)
-        assert missing.returncode == 1 and "Traceback" not in missing.stderr, (arguments, missing)
+        assert missing.returncode == 2 and "Traceback" not in missing.stderr, (arguments, missing)
 
 
 def test_a_tar_file_is_taken_and_its_speed_measured(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ async def fetched(tmp_path: Path, hub: FakeHub, source: str, *more: object):
 
 async def test_a_model_of_a_hugging_face_hub_is_fetched_and_a_cut_fetch_goes_on(tmp_path: Path, hub: FakeHub) -> None:
     refused = await fetched(tmp_path, hub, "hf:acme/tiny")
-    assert refused.returncode == 1 and "--trust" in refused.stderr
+    assert refused.returncode == 2 and "--trust" in refused.stderr
     hub.cuts = 1
     cut = await fetched(tmp_path, hub, "hf:acme/tiny", "--trust")
     if cut.returncode:
@@ -173,7 +173,7 @@ async def test_what_cannot_be_fetched_is_said(tmp_path: Path, hub: FakeHub, name
     source, words = WRONG[name]
     more = ("--subfolder", "fp16") if "without" in name else ()
     failed = await fetched(tmp_path, hub, source, "--trust", *more)
-    assert failed.returncode == 1 and words in failed.stderr and "Traceback" not in failed.stderr, failed.stderr
+    assert failed.returncode == 2 and words in failed.stderr and "Traceback" not in failed.stderr, failed.stderr
 
 
 async def test_the_hub_publishes_a_model_and_a_running_agent_serves_it(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ async def test_the_hub_publishes_a_model_and_a_running_agent_serves_it(tmp_path:
             assert done.returncode == code, done.stderr
             return done
 
-        assert "has no model 'endless'" in (await taken("add", "rf:endless", code=1)).stderr
+        assert "has no model 'endless'" in (await taken("add", "rf:endless", code=2)).stderr
         await published("1")
         await taken("add", "rf:endless")
         assert "signed by the hub" in (await taken("show", "endless")).stdout
@@ -214,7 +214,7 @@ async def test_the_hub_publishes_a_model_and_a_running_agent_serves_it(tmp_path:
             answer = await asyncio.to_thread(running.eventually, lambda: _answer(made), "the hub gives it work")
             said.append(answer)
         assert said[0] != said[1]
-        await taken("rollback", "endless", code=1)
+        await taken("rollback", "endless", code=2)
         await taken("use", "endless", "1")
         running.eventually(lambda: _served(made, "endless") == "1", "version 1 is served again")
     finally:

@@ -209,7 +209,7 @@ def test_an_edit_is_in_force_within_two_seconds_and_a_bad_one_changes_nothing(ru
     path.write_text(bad)
     environment = {"RINGFENCE_URL": running.url, "RINGFENCE_ADMIN_KEY": running.admin_key}
     refused = support.command("ringfence", "apply", "-f", path, cwd=tmp_path, **environment)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     line = 1 + next(i for i, t in enumerate(bad.splitlines()) if "many" in t)
     assert f"line {line}: tenants.0.max_tokens_per_request" in refused.stderr, refused.stderr
     path.write_text(text.replace("why: credentials do not belong into prompts", "why: no keys please"))

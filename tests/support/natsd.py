@@ -32,7 +32,7 @@ class NatsServer:
         return Login(f"nats://127.0.0.1:{self.port}", broker.HUB_USER, PASSWORD)
 
     def start(self) -> None:
-        text = broker.configuration("127.0.0.1", self.port, self._folder / "js", PASSWORD, [])
+        text = broker.configuration(broker.Reachable("127.0.0.1", self.port), self._folder / "js", PASSWORD, [])
         path = self._folder / "nats.conf"
         path.write_text(json.dumps(json.loads(text)))
         with (self._folder / "log").open("ab") as output:

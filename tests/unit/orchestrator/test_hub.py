@@ -212,7 +212,7 @@ def test_a_key_is_issued_for_a_role_and_a_name() -> None:
 
 def test_an_agent_may_use_only_its_own_subjects(keys: keyring.Keyring) -> None:
     admitted = admission.Admitted(builders.agent("edge-1", "dublin", Zone.ON_PREMISE), "secret")
-    told = json.loads(broker.configuration("127.0.0.1", 4222, Path("/x"), "p", [admitted]))
+    told = json.loads(broker.configuration(broker.Reachable("127.0.0.1", 4222), Path("/x"), "p", [admitted]))
     assert told["jetstream"]["sync_interval"] == "always"
     rights = told["authorization"]["users"][1]["permissions"]
     for subject in (*rights["publish"], *rights["subscribe"]):

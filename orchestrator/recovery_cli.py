@@ -1,0 +1,237 @@
+"""ringfence backup | restore | doctor, and what goes out and comes in on a stick."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator import airgap, models_cli, settings
+from orchestrator import backup as backups
+from orchestrator.console import State, err, out, progress, with_database
+from orchestrator.ledger.checkpoints import Checkpoints
+from orchestrator.ledger.ingest import Ledger
+from orchestrator.ledger.secrets import Secrets
+from orchestrator.publishing import signed_bundle
+from orchestrator.settings import Settings
+from orchestrator.siem import Sink
+from orchestrator.store.administration import SqlAgents, SqlConfiguration, SqlKeys
+from orchestrator.store.database import Database
+from orchestrator.store.ledger import SqlLedger
+from orchestrator.store.ledger_reading import SqlLedgerReader
+from orchestrator.store.retention import SqlRetention
+from orchestrator.witness import read as read_witness
+from sync.audit import rows
+from sync.bus.nats import NatsBus
+from sync.crypto import archive, keyring
+from sync.crypto.signing import PublicKey
+from sync.kit import checkup, commands, errors, faults
+from sync.kit import clock as clocks
+from sync.kit.checkup import Line
+from sync.kit.checkup import State as Health
+from sync.kit.ids import AgentId, SiteId
+from sync.kit.metrics import Registry
+from sync.wire import parcels
+
+bundle_cli = typer.Typer(help="Bundles for sites without a line.", no_args_is_help=True)
+ledger_cli = typer.Typer(help="Journals of sites without a line.", no_args_is_help=True)
+Passphrase = Annotated[
+    Path | None, typer.Option("--passphrase-file", help="A file with the passphrase in its first line.", show_default=False)
+]
+Service = Annotated[
+    str, typer.Option("--key-command", help="A key service instead: COMMAND wrap and COMMAND unwrap, bytes in hex on both sides.")
+]
+CHECKPOINT_LATE_S = 2 * 3600.0
+
+
+def add_to(cli: typer.Typer) -> None:
+    """Puts these commands beside the others of the hub."""
+    for command in (backup, restore, doctor):
+        cli.command()(command)
+    cli.add_typer(bundle_cli, name="bundle")
+    cli.add_typer(ledger_cli, name="ledger")
+
+
+def backup(
+    to: Annotated[Path, typer.Option("--to", "-o", help="The archive to write.")],
+    passphrase_file: Passphrase = None,
+    key_command: Service = "",
+    state: State = None,
+) -> None:
+    """Writes the whole hub into one encrypted archive, while it runs or not: database, ledger, journal, keys, published models."""
+    chosen = settings.read(state=state)
+    wrapper = _wrapper(passphrase_file, key_command)
+    models = asyncio.run(_models(chosen))
+    with _told() as told:
+        kept = backups.backup(chosen, to, wrapper, models, told)
+    out.print(f"The backup is {to}: {', '.join(kept.names)}; {kept.bytes >> 20} MiB before compression.")
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(help="The archive.")],
+    passphrase_file: Passphrase = None,
+    key_command: Service = "",
+    state: State = None,
+) -> None:
+    """Puts a backup in place, in a folder that is empty or not there. Agents then bring again what came after the backup."""
+    chosen = settings.read(state=state)
+    if not source.is_file():
+        raise errors.Misconfigured(f"There is no archive {source}.", code="file_unreadable")
+    began = time.monotonic()
+    with _told() as told:
+        kept = backups.restore(source, chosen.state, _wrapper(passphrase_file, key_command), told)
+    out.print(
+        f"{chosen.state} is restored ({kept.bytes >> 20} MiB in {time.monotonic() - began:.0f} s). Start it with "
+        "'ringfence serve', then look with 'ringfence audit verify' and 'ringfence doctor'."
+    )
+
+
+def doctor(state: State = None, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """Looks the hub over: disk, keys, ledger, journal, faults. Each line says what to do. Exit code 1 where something fails."""
+    chosen = settings.read(state=state)
+    if not chosen.state.exists():
+        raise errors.Misconfigured(f"There is no hub in {chosen.state}: name its folder with --state.", code="no_hub")
+    raise typer.Exit(checkup.show([*checkup.disk(chosen.state), *_lines(chosen)], as_json=as_json))
+
+
+@bundle_cli.command("export")
+def bundle_export(
+    site: Annotated[str, typer.Option(help="The site that it is for.")],
+    to: Annotated[Path, typer.Option("--to", "-o", help="The file to write.")],
+    state: State = None,
+) -> None:
+    """Writes a site's signed bundle to a file: 'ringfence-agent bundle import' takes it."""
+    keys = keyring.load(settings.read(state=state).keyring)
+    secrets = Secrets(keys.at_rest)
+
+    async def make(database: Database) -> bytes:
+        return await signed_bundle(
+            SqlConfiguration(database), SqlKeys(database), SqlAgents(database), SiteId(site), keys, secrets.public, time.time()
+        )  # fmt: skip
+
+    parcels.write(to, [with_database(state, make)])
+    out.print(f"The bundle of '{site}' is in {to}. At the site: ringfence-agent bundle import {to.name}")
+
+
+@ledger_cli.command("import")
+def ledger_import(
+    source: Annotated[Path, typer.Argument(help="The folder, or one file, that 'ringfence-agent journal export' wrote.")],
+    state: State = None,
+) -> None:
+    """Takes journals from a stick into the ledger, and writes beside them what goes back to their agents. The hub may run."""
+    chosen = settings.read(state=state)
+    keys, paths = keyring.load(chosen.keyring), airgap.journals_in(source)
+
+    async def take(database: Database) -> list[airgap.Imported]:
+        store, clock = SqlLedger(database), clocks.SystemClock()
+        noted = faults.Faults(chosen.state / "faults.json", Registry(), clock)
+        ledger = Ledger(store, keys.signer, clock, noted, Secrets(keys.at_rest).subject_of)
+        checkpoints = Checkpoints(store, keys.signer, clock, noted, chosen.ledger_mark)
+        await checkpoints.open()
+        agents = {
+            admitted.agent.id: PublicKey(admitted.agent.signing_key) for admitted in await SqlAgents(database).agents()
+        }  # fmt: skip
+        with progress() as bar:
+            task = bar.add_task("importing", total=None)
+            return await airgap.import_journals(
+                paths, ledger, checkpoints, agents, lambda name: bar.update(task, description=name)
+            )  # fmt: skip
+
+    for one in with_database(state, take):
+        out.print(f"{one.agent}: {one.records} records came, and the ledger holds {one.held} of its journal.")
+    folder = source if source.is_dir() else source.parent
+    out.print(f"Take {folder} back to the site: ringfence-agent journal import {folder.name}")
+
+
+def _lines(chosen: Settings) -> Iterator[Line]:
+    def keys() -> Line:
+        keyring.load(chosen.keyring)
+        return Line("keys", Health.PASS, f"{chosen.keyring} is private and whole")
+
+    yield checkup.guarded("keys", keys, "restore it from a backup: without it nothing that was sealed or signed is of use")
+
+    def journal() -> Line:
+        position = rows.verify(chosen.journal, AgentId("_hub"), keyring.load(chosen.keyring).signer.public_key)
+        return Line("journal", Health.PASS, f"{position.next} records, all chained and signed")
+
+    yield checkup.guarded("journal", journal, "the next start keeps it aside and begins another; keep it for your auditor")
+
+    def settings_of_others() -> Line:
+        for text in chosen.witnesses:
+            read_witness(text)
+        for url in chosen.siem:
+            Sink(url)
+        return Line("witnesses and SIEM", Health.PASS, f"{len(chosen.witnesses)} witnesses, {len(chosen.siem)} receivers")
+
+    yield checkup.guarded("witnesses and SIEM", settings_of_others, "correct RINGFENCE_WITNESSES or RINGFENCE_SIEM")
+    if chosen.database.exists():
+        try:
+            yield from with_database(chosen.state, _database_lines)
+        except errors.RingfenceError as error:
+            yield Line("database", Health.FAIL, str(error), "answers go on from the bundle; restore the database from a backup")
+    yield from checkup.faults(faults.read(chosen.state / "faults.json").items(), time.time())
+
+
+async def _database_lines(database: Database) -> list[Line]:
+    reader, store, lines, now = SqlLedgerReader(database), SqlLedger(database), [], time.time()
+    generation = await store.generation()
+    for tenant, size in (await reader.sizes()).items():
+        signed = await store.checkpoint(tenant, generation)
+        covered, at = (signed.size, signed.at) if signed else (0, 0.0)
+        late = now - at > CHECKPOINT_LATE_S
+        advice = "is the hub running? it signs at least hourly" if late else ""
+        lines.append(
+            Line(f"ledger of {tenant}", Health.WARN if late else Health.PASS, f"{covered} of {size} records signed", advice)
+        )
+    for row in await reader.authors():
+        if row.claimed_next > row.position.next:
+            missing = row.claimed_next - row.position.next
+            lines.append(
+                Line(
+                    f"journal of {row.position.author}", Health.WARN, f"{missing} records have not come",
+                    "they come when its line is up; where its disk is lost, 'ringfence audit gaps' is the record of it",
+                )
+            )  # fmt: skip
+    for made in await SqlRetention(database).erasures():
+        if made.waiting:
+            advice = "they confirm when they are on line; where a disk is lost, say so in your own record"
+            lines.append(Line(f"erasure {made.id}", Health.WARN, f"waits for {', '.join(made.waiting)}", advice))
+    return lines
+
+
+def _wrapper(passphrase_file: Path | None, key_command: str) -> archive.Wrapper:
+    if bool(passphrase_file) == bool(key_command):
+        raise errors.Misconfigured("Name either --passphrase-file or --key-command.", code="bad_option")
+    if passphrase_file is None:
+        return archive.KeyService(shlex.split(key_command))
+    text = commands.read_file(passphrase_file).decode("utf-8", "replace").split("\n", 1)[0].strip()
+    return archive.Passphrase(text)
+
+
+async def _models(chosen: Settings) -> list[bytes]:
+    """What the broker has of published models, where it runs."""
+    try:
+        login = models_cli.login(chosen, keyring.load(chosen.keyring).at_rest)
+    except errors.Misconfigured:
+        err.print("The hub does not run: models that were published are not in the backup.")
+        return []
+    bus = NatsBus(login, f"backup-{os.getpid()}")
+    await bus.connect()
+    try:
+        return [frame async for frame in backups.published_models(bus)]
+    finally:
+        await bus.close()
+
+
+@contextmanager
+def _told() -> Iterator[Callable[[str, int, int], None]]:
+    with progress() as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, done, whole: bar.update(task, description=what, completed=done, total=whole or None)
