@@ -34,7 +34,7 @@ from edge_agent.visit import Place, RunFailed, Visit
 from sync.api.ask import Ask
 from sync.audit import contents
 from sync.audit.journal import Journal
-from sync.bundle import authenticate, authorize, decide
+from sync.bundle import admit, authenticate, authorize, decide
 from sync.bundle.authenticate import Principal
 from sync.bundle.decide import Decision, PolicyDenied, Reason
 from sync.bundle.limits import Limits
@@ -101,7 +101,7 @@ class Site:
     def mode(self) -> str:
         """online, offline, rejoining; or stale, where no tenant's grace time reaches back to when the hub was heard."""
         tenants = self.guard.current.tenants.values()
-        if tenants and all(self.guard.age_s() > tenant.grace_s for tenant in tenants):
+        if tenants and all(admit.is_stale(tenant, self.guard.age_s()) for tenant in tenants):
             return "stale"
         return self.link.mode.value
 
@@ -251,7 +251,7 @@ class Site:
     def _check_contact(self, principal: Principal) -> None:
         """Returns where the hub was heard within the tenant's grace time: what was revoked since may not be known here."""
         tenant, age = principal.tenant, self.guard.age_s()
-        if age > tenant.grace_s:
+        if admit.is_stale(tenant, age):
             sentence = (
                 f"The hub was last heard {_span(age)} ago, and the grace time of '{tenant.id}' is {_span(tenant.grace_s)}: "
                 "nothing is served until the hub is heard again."

@@ -45,11 +45,6 @@ async def import_journals(
 
     Everything is checked before the first record is taken.
     """
-    paths = sorted(source.glob("journal-*.parcel")) if source.is_dir() else [source]
-    if not paths:
-        raise errors.Misconfigured(
-            f"There is no journal in {source}: 'ringfence-agent journal export' writes them.", code="no_parcel"
-        )
     for path in paths:
         for frame in parcels.read(path):
             _key_of(_decoded(path, frame), path, keys)

@@ -21,6 +21,7 @@ from orchestrator.http.errors import RESPONSES
 from orchestrator.ledger import checkpoints, export, records
 from orchestrator.ledger.records import Record, Wanted
 from orchestrator.ledger.verify import Report, Verifier
+from orchestrator.settings import Settings
 from orchestrator.store.database import Database
 from orchestrator.store.ledger import SqlLedger
 from orchestrator.store.ledger_reading import AuthorRow, IncidentRow, SqlLedgerReader
@@ -52,7 +53,7 @@ def verify(
 ) -> None:
     """Whether the ledger is what was written and signed. Needs no private key. Exit code 1 where it is not."""
     chosen = settings.read(state=state)
-    key = read_public_key(public_key or chosen.public_key)
+    key = hub_key(chosen, public_key)
     report, incidents = with_database(state, lambda database: _verify(database, key))
     for incident in incidents:
         out.print(f"[yellow]incident: {incident.kind} from {incident.author}: {incident.why}[/]", soft_wrap=True)
@@ -166,7 +167,7 @@ def prove(
     name = f"{found.tenant}-{found.leaf}"
     files.write_atomically(to / f"{name}.record", found.item)
     files.write_atomically(to / f"{name}.tlog-proof", proof.encode())
-    key = base64.b64encode(read_public_key(settings.read(state=state).public_key)).decode()
+    key = base64.b64encode(hub_key(settings.read(state=state), None)).decode()
     out.print(f"The record is in {to / name}.record, its proof in {to / name}.tlog-proof. To check them anywhere:")
     out.print(f"  python3 verify.py {name}.tlog-proof {name}.record --key {key}", soft_wrap=True, highlight=False)
 
@@ -260,6 +261,13 @@ def witness(
         return server
 
     raise typer.Exit(process.run(start))
+
+
+def hub_key(chosen: Settings, given: Path | None) -> PublicKey:
+    """The public key in this file, or else the hub's own."""
+    if given is None and not chosen.public_key.exists() and chosen.keyring.exists():
+        return keyring.load(chosen.keyring).signer.public_key
+    return read_public_key(given or chosen.public_key)
 
 
 def read_public_key(path: Path) -> PublicKey:

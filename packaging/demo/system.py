@@ -66,6 +66,8 @@ class System:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment: dict[str, str] = {}
         """What the processes get beside this one's own."""
+        self.own: dict[str, dict[str, str]] = {}
+        """What one of them gets besides, by its name."""
         self.url = ""
         self.api_key = ""
         self.admin_key = ""
@@ -188,7 +190,9 @@ class System:
         return self.folder / f"{name}.log"
 
     def _start(self, name: str, script: str, *arguments: object) -> None:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("RINGFENCE")} | self.environment
+        environment = (
+            {k: v for k, v in os.environ.items() if not k.startswith("RINGFENCE")} | self.environment | self.own.get(name, {})
+        )
         with self.log(name).open("ab") as output:
             self.processes[name] = subprocess.Popen(
                 [SCRIPTS / script, *map(str, arguments)], stdout=output, stderr=output, stdin=subprocess.DEVNULL,

@@ -11,18 +11,24 @@ Invariants, each with a test of its words:
 from __future__ import annotations
 
 from sync.bundle import decide
-from sync.bundle.snapshot import Agent, Snapshot
+from sync.bundle.snapshot import Agent, Snapshot, Tenant
 from sync.kit import errors
 from sync.kit.ids import AgentId
 from sync.wire.messages import Ticket
 
 CLOCK_TOLERANCE_S = 60.0
+HEARD_WITHIN_S = 10.0
 
 
 class TicketRefused(errors.Refused):
     """This agent may not run that request."""
 
     code = "ticket_refused"
+
+
+def is_stale(tenant: Tenant, age_s: float) -> bool:
+    """Whether the hub was last heard longer ago than the tenant's grace time. A hub that is there is heard each second or so."""
+    return age_s > tenant.grace_s + HEARD_WITHIN_S
 
 
 def admit(snapshot: Snapshot, me: AgentId, ticket: Ticket, *, now: float, age_s: float) -> Agent:
@@ -35,7 +41,7 @@ def admit(snapshot: Snapshot, me: AgentId, ticket: Ticket, *, now: float, age_s:
     tenant = snapshot.tenants.get(ticket.tenant)
     if tenant is None:
         raise TicketRefused("The tenant is not served at this site.", code="tenant_unknown")
-    if age_s > tenant.grace_s:
+    if is_stale(tenant, age_s):
         raise TicketRefused("The hub was last heard longer ago than the tenant's grace time.", code="bundle_stale")
     region = snapshot.region_of(agent)
     if agent.zone not in ticket.zones or region not in ticket.regions:

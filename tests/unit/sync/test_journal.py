@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from sync.audit import chain, rows
-from sync.audit.journal import AuditUnavailable, Journal
+from sync.audit.journal import AuditUnavailable, Journal, Retained
+from sync.audit.proving import Pinned
 from sync.crypto import keyring
 from sync.kit import errors
 from sync.kit.clock import ManualClock
+from sync.kit.faults import Fault
 from sync.kit.ids import AgentId, TenantId
 
 ME, T = AgentId("agent-1"), TenantId("t")
@@ -181,3 +184,131 @@ def test_a_folder_that_cannot_be_written_is_said_so(keys: keyring.Keyring, clock
 def test_a_journal_that_is_not_there_does_not_verify(keys: keyring.Keyring, tmp_path: Path) -> None:
     with pytest.raises(chain.Broken):
         rows.verify(tmp_path / "none.db", ME, keys.signer.public_key)
+
+
+# --- sealing, forgetting, the cap
+
+
+def pins_for() -> list[Pinned]:
+    return [Pinned(T, "a note")]
+
+
+async def test_sealing_keeps_the_rest_verifiable_and_gives_the_space_back(
+    opened: Journal, path: Path, keys: keyring.Keyring, clock: ManualClock
+) -> None:
+    await fill(opened, 3000)
+    opened.close()
+    before = path.stat().st_size
+    again = reopen(path, keys, clock)
+    first = again.read(0, 100)
+    await again.prove(2000, pins_for(), b"seen")
+    await again.prove(1000, pins_for(), b"older")  # going back changes nothing
+    assert (again.proved, again.first) == (2000, 2000)
+    assert again.read(0, 100) == first
+    assert len(again.read(1990, 100)) == 10 and len(again.read(2000, 100)) == 100
+    again.close()
+    assert path.stat().st_size < before
+    assert rows.verify(path, ME, keys.signer.public_key).next == 3001
+    last = reopen(path, keys, clock)
+    assert (last.epoch, last.proved, last.pins[T].note) == (again.epoch, 2000, "a note")
+    last.close()
+
+
+async def test_few_proved_records_stay_in_the_database_until_they_are_sealed(opened: Journal) -> None:
+    await fill(opened, 50)
+    await opened.prove(40, pins_for(), b"")
+    assert (opened.proved, opened.first) == (40, 0)
+    await opened.seal()
+    assert opened.first == 40
+
+
+async def test_records_whose_time_is_over_leave_a_hash_and_then_a_tombstone(
+    opened: Journal, path: Path, keys: keyring.Keyring, clock: ManualClock
+) -> None:
+    await fill(opened, 30)
+    await opened.prove(20, pins_for(), b"")
+    assert await opened.expire(lambda entry: entry.sequence in (3, 4)) == 2
+    opened.close()
+    opened = reopen(path, keys, clock)
+    assert opened.read(0, 100) == opened.read(0, 3) and len(opened.read(5, 100)) == 15
+    assert await opened.expire(lambda entry: True) == 18
+    assert opened.read(0, 100) == []
+    assert list(path.parent.glob("*.sealed/*.seg")) == []
+    opened.close()
+    assert rows.verify(path, ME, keys.signer.public_key).next == 31
+    again = reopen(path, keys, clock)
+    assert again.epoch == opened.epoch
+    again.close()
+    database = sqlite3.connect(path)
+    with database:
+        database.execute("delete from meta where name = 'base'")
+    database.close()
+    with pytest.raises(chain.Broken):
+        rows.verify(path, ME, keys.signer.public_key)
+
+
+async def test_invariant_5_a_sealed_segment_that_is_changed_or_removed_is_found(
+    opened: Journal, path: Path, keys: keyring.Keyring
+) -> None:
+    await fill(opened, 30)
+    await opened.prove(20, pins_for(), b"")
+    await opened.seal()
+    opened.close()
+    (segment,) = path.parent.glob("*.sealed/*.seg")
+    good = segment.read_bytes()
+    for at in range(0, len(good), 7):
+        bad = bytearray(good)
+        bad[at] ^= 1
+        segment.write_bytes(bytes(bad))
+        with pytest.raises(errors.Corrupt):
+            rows.verify(path, ME, keys.signer.public_key)
+    segment.unlink()
+    with pytest.raises(chain.Broken, match="record 0 of agent-1"):
+        rows.verify(path, ME, keys.signer.public_key)
+
+
+async def test_at_its_cap_it_gives_up_what_the_hub_holds_and_then_refuses(
+    path: Path, keys: keyring.Keyring, clock: ManualClock
+) -> None:
+    noted: list[tuple[Fault, str]] = []
+    capped = Journal(path, ME, keys.signer, clock, cap_bytes=1 << 20, on_fault=lambda fault, detail: noted.append((fault, detail)))
+    capped.open()
+    body = {"x": "".join(random.Random(1).choices("abcdefghijklmnop", k=20_000))}
+    with pytest.raises(AuditUnavailable, match="at its cap"):
+        for _ in range(100):
+            await capped.append(T, "run", body)
+    assert [fault for fault, _ in noted] == [Fault.JOURNAL_NEARLY_FULL, Fault.JOURNAL_NEARLY_FULL, Fault.JOURNAL_FULL]
+    assert capped.full
+    with pytest.raises(AuditUnavailable):
+        capped.check()
+    held = capped.position.next
+    assert rows.verify(path, ME, keys.signer.public_key).next == held
+    await capped.prove(held - 5, pins_for(), b"")
+    for _ in range(20):
+        await capped.append(T, "run", body)
+    capped.close()
+    assert rows.verify(path, ME, keys.signer.public_key).next == held + 20
+    assert capped.read(held - 5, 1), "what the hub lacks is still here"
+
+
+async def test_contents_lie_beside_the_record_and_can_be_destroyed(opened: Journal, path: Path) -> None:
+    secret = b"this is sealed, and to be found nowhere"
+    for number in range(3):
+        await opened.append(T, "request", {"n": number}, Retained(secret + b"%d" % number, b"key %d" % number))
+    assert [content.sequence for content in opened.contents(0, 100)] == [1, 2, 3]
+    await opened.erase([2])
+    assert [content.sequence for content in opened.contents(0, 100)] == [1, 3]
+    opened.close()
+    left = b"".join(file.read_bytes() for file in path.parent.glob("journal.db*") if file.is_file())
+    assert secret + b"1" not in left and secret + b"0" in left
+
+
+async def test_contents_that_the_hub_holds_are_let_go_after_a_day(opened: Journal, clock: ManualClock) -> None:
+    for _ in range(4):
+        await opened.append(T, "request", {}, Retained(b"sealed", b"key"))
+    await opened.prove(3, pins_for(), b"")
+    assert await opened.expire(lambda entry: False) == 0
+    assert len(opened.contents(0, 100)) == 4
+    clock.advance(25 * 3600)
+    await opened.expire(lambda entry: False)
+    assert [content.sequence for content in opened.contents(0, 100)] == [3, 4]
