@@ -7,7 +7,7 @@ import base64
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -85,10 +85,11 @@ def search(
 
     async def look(database: Database) -> list[Record]:
         found: list[Record] = []
-        async for record in _records(database, tenant, wanted):
-            found.append(record)
-            if len(found) == limit:
-                break
+        async with contextlib.aclosing(_records(database, tenant, wanted)) as matching:
+            async for record in matching:
+                found.append(record)
+                if len(found) == limit:
+                    break
         return found
 
     found = with_database(state, look)
@@ -299,11 +300,12 @@ async def _verify(database: Database, key: PublicKey) -> tuple[Report, list[Inci
     return verifier.finish(claimed), await reader.incidents()
 
 
-async def _records(database: Database, tenant: str, wanted: Wanted) -> AsyncIterator[Record]:
+async def _records(database: Database, tenant: str, wanted: Wanted) -> AsyncGenerator[Record]:
     reader = SqlLedgerReader(database)
     for name in await _sizes(reader, tenant):
-        async for record in records.find(reader.segments(name, containing=wanted.needles), wanted):
-            yield record
+        async with contextlib.aclosing(records.find(reader.segments(name, containing=wanted.needles), wanted)) as found:
+            async for record in found:
+                yield record
 
 
 async def _sizes(reader: SqlLedgerReader, tenant: str) -> dict[TenantId, int]:
@@ -323,16 +325,17 @@ async def _one(reader: SqlLedgerReader, name: str) -> Record:
     tenant, _, leaf = name.partition("/")
     if leaf.isascii() and leaf.isdigit():
         await _sizes(reader, tenant)
-        async for segment in reader.segments(TenantId(tenant), from_leaf=int(leaf)):
-            for record in records.of(segment):
-                if record.leaf == int(leaf):
-                    return record
-            break
+        async with contextlib.aclosing(reader.segments(TenantId(tenant), from_leaf=int(leaf))) as near:
+            async for segment in near:
+                for record in records.of(segment):
+                    if record.leaf == int(leaf):
+                        return record
     elif not leaf:
         wanted = Wanted(fields={"request": name})
         for each in await reader.sizes():
-            async for record in records.find(reader.segments(each, containing=wanted.needles), wanted):
-                return record
+            async with contextlib.aclosing(records.find(reader.segments(each, containing=wanted.needles), wanted)) as found:
+                async for record in found:
+                    return record
     raise errors.Misconfigured(f"There is no record '{name[:100]}': give TENANT/LEAF or a request's id.", code="no_record")
 
 

@@ -47,6 +47,8 @@ class Journals:
         self._clock = clock
         self._faults = faults
         self._snapshot = snapshot
+        self._held: dict[tuple[AgentId, Epoch], int] = {}
+        """What the newest receipts have said. An agent that knows of more has it from a hub that was since restored."""
         self._claims: dict[tuple[AgentId, Epoch], chain.Position] = {}
         """Where authors have said, signed, that their journals stand; written down once a minute."""
         self._taken = registry.counter("ringfence_ledger_records_total", "Audit records that came for the ledger.")
@@ -108,10 +110,15 @@ class Journals:
         """A receipt is a publish and may be lost: agents whose beat shows another number get theirs again."""
         for agent in self._presence.here(self._clock.monotonic(), self._snapshot()):
             seen = self._presence.seen(agent)
-            if seen is not None and seen.beat.journal_next > seen.beat.journal_proved:
-                receipt = await self._ledger.receipt(agent, seen.beat.journal_epoch)
-                if receipt.upto != seen.beat.journal_receipted:
+            if seen is None:
+                continue
+            beat = seen.beat
+            held = self._held.get((agent, beat.journal_epoch))
+            if held is None or held != beat.journal_receipted:
+                receipt = await self._ledger.receipt(agent, beat.journal_epoch)
+                if receipt.upto != beat.journal_receipted:
                     await self._send(receipt)
+                self._held[agent, beat.journal_epoch] = receipt.upto
 
     async def watch_silence(self) -> None:
         """Notes who is there, and says who has not been heard for long."""
@@ -157,6 +164,7 @@ class Journals:
         await self._bus.forget_taken("ledger")
 
     async def _send(self, receipt: messages.Receipt) -> None:
+        self._held[receipt.agent, receipt.epoch] = receipt.upto
         await self._bus.publish(subjects.receipt(receipt.agent), codec.encode(receipt))
 
     async def _on_proof_request(self, incoming: Incoming) -> None:

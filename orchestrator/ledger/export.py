@@ -6,7 +6,8 @@ import base64
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,24 +43,25 @@ def writer(form: str) -> Writer:
 
 
 async def to_file(
-    path: Path, write: Writer, found: AsyncIterator[Record], size: int, told: Callable[[int], None]
+    path: Path, write: Writer, found: AsyncGenerator[Record], size: int, told: Callable[[int], None]
 ) -> Written:  # fmt: skip
     """Writes the records below leaf `size`, which a checkpoint covers. The file is whole or not there."""
     beside = path.with_name(f".{path.name}.part")
     count = 0
     ranges: list[Range] = []
     try:
-        with beside.open("w", newline="") as file:
-            async for record in found:
-                if record.leaf >= size:
-                    break
-                file.write(write(record, count == 0))
-                count += 1
-                if ranges and ranges[-1][1] == record.leaf:
-                    ranges[-1] = (ranges[-1][0], record.leaf + 1)
-                else:
-                    ranges.append((record.leaf, record.leaf + 1))
-                told(record.leaf)
+        async with aclosing(found):
+            with beside.open("w", newline="") as file:
+                async for record in found:
+                    if record.leaf >= size:
+                        break
+                    file.write(write(record, count == 0))
+                    count += 1
+                    if ranges and ranges[-1][1] == record.leaf:
+                        ranges[-1] = (ranges[-1][0], record.leaf + 1)
+                    else:
+                        ranges.append((record.leaf, record.leaf + 1))
+                    told(record.leaf)
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -71,12 +72,13 @@ class Wanted:
         return all(str(entry.fields.get(name)) == value for name, value in (self.fields or {}).items())
 
 
-async def find(segments: AsyncIterator[Segment], wanted: Wanted) -> AsyncIterator[Record]:
-    """The records that fit, in the order of the leaves."""
-    async for segment in segments:
-        for record in of(segment):
-            if wanted.fits(record):
-                yield record
+async def find(segments: AsyncGenerator[Segment], wanted: Wanted) -> AsyncGenerator[Record]:
+    """The records that fit, in the order of the leaves. Who stops before the end closes it."""
+    async with aclosing(segments):
+        async for segment in segments:
+            for record in of(segment):
+                if wanted.fits(record):
+                    yield record
 
 
 def of(segment: Segment) -> list[Record]:

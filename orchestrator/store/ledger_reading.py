@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -77,7 +77,7 @@ class SqlLedgerReader:
 
     async def segments(
         self, tenant: TenantId, *, from_leaf: int = 0, since: float = 0.0, containing: Iterable[bytes] = ()
-    ) -> AsyncIterator[Segment]:
+    ) -> AsyncGenerator[Segment]:
         """The segments of a tenant's tree, in the order of the leaves; of those that came since then and have all these bytes."""
         t = tables.segments
         wanted = select(t).where(t.c.tenant == tenant, t.c.first_leaf + t.c.leaves > from_leaf)
