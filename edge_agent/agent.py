@@ -33,14 +33,14 @@ from edge_agent.runner import Runner
 from edge_agent.settings import Settings
 from edge_agent.site import Site
 from sync.api.server import Server
-from sync.audit import chain
+from sync.audit import chain, rows
 from sync.audit.journal import Journal
 from sync.bundle.limits import Limits
 from sync.bus.nats import Login, NatsBus
 from sync.bus.port import Incoming
 from sync.kit import clock as clocks
-from sync.kit import files, logs
-from sync.kit.faults import Faults
+from sync.kit import errors, files, logs
+from sync.kit.faults import Fault, Faults
 from sync.kit.ids import SiteId
 from sync.kit.metrics import Registry
 from sync.kit.tasks import TaskGroup
@@ -55,6 +55,7 @@ CAPACITY = 16
 """Requests at a time that count as full, for the hub's choice among agents."""
 STATUS_S = 2.0
 INBOX_S = 2.0
+VERIFY_EVERY_S = 24 * 3600.0
 RETENTION_EVERY_S = 6 * 3600.0
 FAULTS = "faults.json"
 LIMITS = "limits.json"
@@ -134,6 +135,7 @@ class Agent:
         self.tasks.keep("status", self._write_status)
         self.timetable.every(INBOX_S, "inbox", lambda: airgap.take_up(self.settings.state, outbox, self.guard))
         self.timetable.every(RETENTION_EVERY_S, "retention", self._expire)
+        self.timetable.every(VERIFY_EVERY_S, "verification", self._verify_journal)
         if self.settings.backlog_hours:
             self.timetable.within(self.settings.backlog_hours, self.pace.set_open)
         self.timetable.start()
@@ -208,6 +210,13 @@ class Agent:
         self.faults.flush()
         files.write_atomically(self.settings.state / LIMITS, json.dumps([self.clock.wall(), self.limits.state()]).encode())
         files.write_atomically(self.settings.state / "status.json", json.dumps(status).encode())
+
+    async def _verify_journal(self) -> None:
+        """Looks through the whole journal: at the start only its newest records were."""
+        try:
+            await asyncio.to_thread(rows.verify, self.settings.journal, self.me.id, self.me.keys.signer.public_key)
+        except errors.Corrupt as error:
+            self.faults.note(Fault.JOURNAL_DAMAGED, str(error))
 
     async def _expire(self) -> None:
         """Lets go of records whose tenant keeps them no longer."""

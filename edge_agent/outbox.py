@@ -33,6 +33,7 @@ SILENCE_S = 15.0
 ENVELOPE_BYTES = 4 * codec.MIB
 PROOF_EVERY_S = 10.0
 PROOF_TIMEOUT_S = 10.0
+HEAD_EVERY_S = 60.0
 BACKLOG = 2 * MAX_ENVELOPE
 """Records that wait, from which on it is a backlog: it is paced, and waits for requests."""
 Note = Callable[[Fault, str], None]
@@ -91,11 +92,17 @@ class Outbox:
                 await asyncio.sleep(next(pauses))
 
     async def ask_for_proofs(self) -> None:
-        """Asks the hub to show what it holds, as long as it holds more than it has shown. Runs until cancelled."""
+        """Asks the hub to show what it holds, as long as it holds more than it has shown; and once a minute all the same, since
+        the request is also this journal's signed word of where it stands. Runs until cancelled."""
+        told_at = float("-inf")
         while True:
             await asyncio.sleep(PROOF_EVERY_S * self._rng.uniform(0.7, 1.3))
-            while self._bus.connected and self.cursor.receipted > self._journal.proved and await self.prove():
-                pass
+            if not self._bus.connected:
+                continue
+            if self._clock.monotonic() - told_at > HEAD_EVERY_S or self.cursor.receipted > self._journal.proved:
+                told_at = self._clock.monotonic()
+                while await self.prove():
+                    pass
 
     async def prove(self) -> bool:
         """One proof asked for and checked; whether it showed anything new."""

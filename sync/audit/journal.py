@@ -235,6 +235,7 @@ class Journal:
         anchor = rows.meta(self._database, rows.ANCHOR)
         self.first = rows.position(anchor).next if anchor else 0
         self._shelf.drop_from(self.first)
+        self._shelf.drop_below(rows.base(self._database, self._author, self.epoch, self._signer.public_key).next)
         proved = rows.meta(self._database, rows.PROVED)
         self.proved = int.from_bytes(proved, "big") if proved else self.first
         for name, note in self._database.execute("select name, value from meta where name like 'pin:%'"):

@@ -146,6 +146,8 @@ def _check_sealed(path: Path, database: sqlite3.Connection, begins: chain.Positi
     """The position before the first row, where the sealed segments lead to it from the signed base."""
     at = base(database, begins.author, begins.epoch, key)
     for segment in shelf(path, begins.author, begins.epoch).segments():
+        if segment.end <= at.next:
+            continue  # forgotten already: a kill came between its tombstone and its removal
         if segment.first >= begins.next:
             break
         if segment.before != at:

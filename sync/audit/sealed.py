@@ -106,6 +106,11 @@ class Shelf:
         for first in [first for first in self._files if first >= number]:
             self.drop(first)
 
+    def drop_below(self, number: int) -> None:
+        """Removes segments whose tombstone was written already: a kill came between the two."""
+        for first in [first for first, (end, _, _) in self._files.items() if end <= number]:
+            self.drop(first)
+
     def segments(self) -> Iterator[Segment]:
         """Every segment, in order. Raises Corrupt where one is damaged."""
         for first in sorted(self._files):

@@ -19,6 +19,7 @@ class Fault(StrEnum):
     """Every fault that has a name. `ADVICE` says what a person does about it."""
 
     JOURNAL_RESTARTED = "journal_restarted"
+    JOURNAL_DAMAGED = "journal_damaged"
     JOURNAL_NEARLY_FULL = "journal_nearly_full"
     JOURNAL_FULL = "journal_full"
     JOURNAL_WRITE_FAILED = "journal_write_failed"
@@ -43,6 +44,7 @@ class Fault(StrEnum):
 
 ADVICE = {
     Fault.JOURNAL_RESTARTED: "the old journal was damaged, or older than what the hub holds; it is kept beside the new one",
+    Fault.JOURNAL_DAMAGED: "somebody or the disk has changed records of this journal: keep it as it is, and call your auditor",
     Fault.JOURNAL_NEARLY_FULL: "bring the line back, export the journal to a stick, or raise journal_mib",
     Fault.JOURNAL_FULL: "nothing is served until records can leave: bring the line back, export the journal, or raise journal_mib",
     Fault.JOURNAL_WRITE_FAILED: "requests are refused: look at the disk's space and health",
