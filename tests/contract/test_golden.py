@@ -16,6 +16,8 @@ from sync.wire.messages import (
     Content,
     Done,
     Envelope,
+    Erase,
+    Erased,
     Failed,
     Forward,
     Hello,
@@ -70,6 +72,8 @@ DIGESTS = {
     ),
     "hello": (Hello(AgentId("a"), b"n"), "ec332a67845b938f511ffcadf8781b0e"),
     "welcome": (Welcome(b"n", 1.0, b"s"), "ef8d203d52aebf5480d6605159bf9b85"),
+    "erase": (Erase("era_1", AgentId("a"), Epoch("e"), (1, 2), b"s"), "a65af5ec81424845296f1fa43cd9a300"),
+    "erased": (Erased("era_1", AgentId("a"), b"s"), "7e3bd5b1eab98bebcfa8989b1a56c100"),
     "hub_beat": (HubBeat(1.0, 7, b"s"), "a1c0b64d2d559f9521a8f029398487f8"),
     "proof_request": (
         ProofRequest(AgentId("a"), Epoch("e"), 3, (Pin("ringfence/ledger/t", 9),), 12, b"h", 1.0, b"s"),

@@ -64,9 +64,9 @@ def test_a_line_that_is_no_json_is_told_and_the_others_are_answered() -> None:
 
 def test_a_file_that_is_not_there_is_one_sentence() -> None:
     code, _, err = classify("/nowhere/at/all")
-    assert (code, err) == (1, "The file /nowhere/at/all cannot be read (No such file or directory).\n")
+    assert (code, err) == (2, "The file /nowhere/at/all cannot be read (No such file or directory).\n")
     code, _, err = classify("--jsonl", "/nowhere/at/all")
-    assert (code, err.count("\n")) == (1, 1)
+    assert (code, err.count("\n")) == (2, 1)
 
 
 def test_bytes_that_are_no_utf_8_are_read_all_the_same() -> None:

@@ -145,7 +145,7 @@ def test_invariant_1_the_agent_checks_again_a_ticket_that(name: str) -> None:
 def test_a_bundle_past_the_tenants_grace_time_admits_nothing() -> None:
     now = 1_700_000_000.0
     with pytest.raises(admit.TicketRefused) as refused:
-        admit.admit(builders.snap(), AgentId("onprem"), builders.ticket(), now=now, age_s=3601)
+        admit.admit(builders.snap(), AgentId("onprem"), builders.ticket(), now=now, age_s=3611)
     assert refused.value.code == "bundle_stale"
 
 
