@@ -59,7 +59,7 @@ eval: $(READY)  ## The classifier's scores on every set, with their targets (ARG
 	@$(BIN)/python -m classifiers.evaluation $(ARGS)
 
 lock: pyproject.toml  ## Pins every package again (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --generate-hashes --no-header -o requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --generate-hashes --no-strip-extras --no-header -o requirements.lock pyproject.toml
 
 clean:  ## Removes what make has made
 	rm -rf $(VENV) .venv-presidio .bench-models .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json
