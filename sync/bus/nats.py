@@ -188,7 +188,14 @@ class NatsBus:
                 log.warning("consume_interrupted", subject=subject, error=type(error).__name__)
                 await asyncio.sleep(RECONNECT_S)
                 continue
-            await take([message.data for message in messages])
+            try:
+                await take([message.data for message in messages])
+            except Exception:
+                # Given back at once: the ones behind them would otherwise come first, and look like a gap.
+                with contextlib.suppress(nats.errors.Error, OSError):
+                    for message in messages:
+                        await message.nak()
+                raise
             crashpoints.reach("consume.taken")
             for message in messages:
                 await message.ack()

@@ -141,12 +141,13 @@ class TestBus:
         seen: list[bytes] = []
         done = asyncio.Event()
 
-        async def take(data: bytes) -> None:
-            seen.append(data)
-            if seen.count(b"2") == 1 and data == b"2":
-                raise ValueError("not yet")
-            if data == b"4":
-                done.set()
+        async def take(batch: list[bytes]) -> None:
+            for data in batch:
+                seen.append(data)
+                if seen.count(b"2") == 1 and data == b"2":
+                    raise ValueError("not yet")
+                if data == b"4":
+                    done.set()
 
         async def consume() -> None:
             while True:
