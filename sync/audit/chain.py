@@ -56,12 +56,18 @@ class Entry:
 
 def encode(entry: Entry) -> bytes:
     """The bytes of an entry, which are hashed, signed, stored and sent as they are."""
-    data = codec.pack(
-        (
-            VERSION, entry.tenant, entry.author, entry.epoch, entry.sequence, entry.wall, entry.monotonic,
-            entry.kind, entry.previous, entry.hub_seen, entry.fields,
-        )
+    return make(
+        entry.tenant, entry.author, entry.epoch, entry.sequence, entry.wall, entry.monotonic, entry.kind, entry.previous,
+        entry.hub_seen, entry.fields,
     )  # fmt: skip
+
+
+def make(
+    tenant: TenantId, author: AgentId, epoch: Epoch, sequence: int, wall: float, monotonic: float, kind: str, previous: bytes,
+    hub_seen: bytes, fields: dict[str, object],
+) -> bytes:  # fmt: skip
+    """The bytes of an entry of these parts. Raises Refused where they are over MAX_ENTRY."""
+    data = codec.pack((VERSION, tenant, author, epoch, sequence, wall, monotonic, kind, previous, hub_seen, fields))
     if len(data) > MAX_ENTRY:
         raise errors.Refused(f"An audit record of {len(data)} bytes is over {MAX_ENTRY}.", code="record_too_large")
     return data
@@ -114,9 +120,10 @@ def follow(position: Position, entries: Iterable[bytes]) -> Position:
     """The position after these entries, each checked to be the next one. Raises Broken, naming the first that is not."""
     number, head = position.next, position.head
     whose = codec.pack(position.author) + codec.pack(position.epoch)
+    fits = _Fits(whose)
     for data in entries:
-        if _fits(data, whose, number, head):
-            number, head = number + 1, link(data)
+        if fits.like_the_last(data, number, head) or fits.at_all(data, number, head):
+            number, head = number + 1, sha256(b"\x00" + data).digest()
             continue
         name = f"record {number} of {position.author}, epoch {position.epoch}"
         try:
@@ -147,25 +154,49 @@ def wall_of(data: bytes) -> float:
     return float(struct.unpack_from(">d", data, at + 1)[0])
 
 
-def _fits(data: bytes, whose: bytes, number: int, head: bytes) -> bool:
-    """Whether an entry is the next one, by its bytes alone: five times as fast as reading all of it.
+class _Fits:
+    """Whether entries are the next ones, by their bytes alone: many times as fast as reading all of each.
 
     What does not fit at once is read in full, to say what is wrong with it.
     """
-    try:
-        if not data.startswith(_OPENING) or len(data) > MAX_ENTRY:
+
+    def __init__(self, whose: bytes) -> None:
+        self._whose = whose
+        self._lead = b""
+        """What the last one began with, up to its number."""
+        self._kind = b""
+        """What stood between the clocks and the hash of the one before."""
+
+    def like_the_last(self, data: bytes, number: int, head: bytes) -> bool:
+        """Whether it is, where it begins and is of a kind as the one before: most are."""
+        place = self._lead + (b"\xce" + number.to_bytes(4, "big") if 0xFFFF < number <= 0xFFFFFFFF else codec.pack(number))
+        at = len(place)
+        return (
+            data.startswith(place)
+            and len(data) <= MAX_ENTRY
+            and data.startswith(self._kind + head, at + 18)
+            and data[at] == data[at + 9] == _FLOAT
+        )
+
+    def at_all(self, data: bytes, number: int, head: bytes) -> bool:
+        try:
+            if not data.startswith(_OPENING) or len(data) > MAX_ENTRY:
+                return False
+            _, lead = _string(data, len(_OPENING))
+            place = self._whose + codec.pack(number)
+            if not data.startswith(place, lead):
+                return False
+            at = lead + len(place)
+            if data[at] != _FLOAT or data[at + 9] != _FLOAT:
+                return False
+            _, end = _string(data, at + 18)
+        except (IndexError, errors.Corrupt):
             return False
-        _, at = _string(data, len(_OPENING))
-        place = whose + codec.pack(number)
-        if not data.startswith(place, at):
+        if not data.startswith(_HASH + head, end):
             return False
-        at += len(place)
-        if data[at] != _FLOAT or data[at + 9] != _FLOAT:
-            return False
-        _, at = _string(data, at + 18)
-    except (IndexError, errors.Corrupt):
-        return False
-    return data.startswith(_HASH + head, at)
+        self._lead = data[:lead] + self._whose
+        self._kind = data[at + 18 : end] + _HASH
+        return True
 
 
 def _string(data: bytes, at: int) -> tuple[str, int]:

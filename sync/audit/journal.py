@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from sync.audit import ballast, chain, rows, sealed
 from sync.audit.proving import Pinned
@@ -57,8 +57,7 @@ class AuditUnavailable(errors.Retryable):
     code = "audit_unavailable"
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """Where a record stands: the proof that it is on disk."""
 
     sequence: int
@@ -73,8 +72,7 @@ class Retained:
     key: bytes
 
 
-@dataclass(slots=True)
-class _Append:
+class _Append(NamedTuple):
     tenant: TenantId
     kind: str
     fields: dict[str, object]
@@ -265,8 +263,9 @@ class Journal:
         try:
             if self.full and not self._make_room():
                 raise _no_room(self.cap_bytes)
-            written = self._commit(group)
-        except (sqlite3.Error, errors.RingfenceError) as error:
+            first, links = self.position.next, self._commit(group)
+        except Exception as error:
+            # Whatever it is, the callers are told, and the thread lives: a record that cannot be packed fails its group alone.
             if isinstance(error, AuditUnavailable):
                 failure = error
             else:
@@ -282,25 +281,28 @@ class Journal:
         crashpoints.reach("journal.committed")
 
         def tell() -> None:
-            for item, where in zip(group, written, strict=True):
-                _finish(item.done, where)
+            for number, (item, link) in enumerate(zip(group, links, strict=True), first):
+                _finish(item.done, Written(number, link))
             self.grew.set()
 
         self._tell(group[0].loop, tell)
         self._measure()
 
-    def _commit(self, group: list[_Append]) -> list[Written]:
+    def _commit(self, group: list[_Append]) -> list[bytes]:
+        """The links of these records, once they are on disk."""
         number, head = self.position.next, self.position.head
         entries: list[bytes] = []
-        written = []
+        links = []
+        kept: list[tuple[int, Retained]] = []
         wall, monotonic = self._clock.wall(), self._clock.monotonic()
-        for item in group:
-            entry = chain.Entry(
-                item.tenant, self._author, self.position.epoch, number, wall, monotonic, item.kind, head, self.hub_seen, item.fields
-            )
-            entries.append(chain.encode(entry))
-            head = chain.link(entries[-1])
-            written.append(Written(number, head))
+        author, epoch, seen = self._author, self.position.epoch, self.hub_seen
+        for tenant, kind, fields, retained, _, _ in group:
+            entry = chain.make(tenant, author, epoch, number, wall, monotonic, kind, head, seen, fields)
+            head = chain.link(entry)
+            entries.append(entry)
+            links.append(head)
+            if retained is not None:
+                kept.append((number, retained))
             number += 1
         position = chain.Position(self._author, self.position.epoch, number, head)
         with self._database:
@@ -308,15 +310,14 @@ class Journal:
             places = ", ".join(["(?, ?)"] * len(entries))
             values = [value for row in enumerate(entries, self.position.next) for value in row]
             self._database.execute(f"insert into entries values {places}", values)
-            for where, item in zip(written, group, strict=True):
-                if item.retained is not None:
-                    kept = (where.sequence, wall, item.retained.sealed, item.retained.key)
-                    self._database.execute("insert into contents values (?, ?, ?, ?)", kept)
+            for sequence, retained in kept:
+                row = (sequence, wall, retained.sealed, retained.key)
+                self._database.execute("insert into contents values (?, ?, ?, ?)", row)
             crashpoints.reach("journal.inserted")
             rows.set_meta(self._database, rows.HEAD, rows.stored(position, chain.sign_head(position, self._signer)))
         self._recent.extend(entries)
         self.position = position
-        return written
+        return links
 
     def _settle_work(self, item: _Work) -> None:
         """Does it; where the disk is full, the ballast is given up for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from sync.audit import chain, sealed
@@ -25,6 +26,7 @@ BASE = "base"
 PROVED = "proved"
 """The number below which the hub has proved that it holds the records."""
 PIN = "pin:"
+_AT_ONCE = 1000
 _COUNTS = ("page_count", "freelist_count", "page_size")
 
 
@@ -129,10 +131,12 @@ def _check(path: Path, database: sqlite3.Connection, author: AgentId, key: signi
         at = _position_before(database, begins, first)
     else:
         at = begins if newest is not None else _check_sealed(path, database, begins, key)
-    for number, entry in database.execute("select sequence, entry from entries where sequence >= ? order by sequence", (at.next,)):
-        if number != at.next:
-            raise _missing(at)
-        at = chain.follow(at, (entry,))
+    rows = database.execute("select sequence, entry from entries where sequence >= ? order by sequence", (at.next,))
+    while some := rows.fetchmany(_AT_ONCE):
+        numbers = [number for number, _ in some]
+        if numbers != list(range(at.next, at.next + len(some))):
+            raise _missing(_follow_to_gap(at, some))
+        at = chain.follow(at, [entry for _, entry in some])
     if at != claimed:
         raise chain.Broken(
             f"record {at.next - 1} of {author}, epoch {claimed.epoch} was changed, or later ones removed: "
@@ -140,6 +144,12 @@ def _check(path: Path, database: sqlite3.Connection, author: AgentId, key: signi
             sequence=at.next - 1,
         )
     return at
+
+
+def _follow_to_gap(at: chain.Position, some: Sequence[tuple[int, bytes]]) -> chain.Position:
+    """The position before the first number that is not there. Raises Broken where a record before it is not what it should be."""
+    upto = next(i for i, (number, _) in enumerate(some) if number != at.next + i)
+    return chain.follow(at, [entry for _, entry in some[:upto]])
 
 
 def _check_sealed(path: Path, database: sqlite3.Connection, begins: chain.Position, key: signing.PublicKey) -> chain.Position:

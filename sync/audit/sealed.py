@@ -6,6 +6,7 @@ is over, its hash takes its place: the chain stays provable.
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -52,11 +53,12 @@ def link_of(item: bytes) -> bytes:
 
 def follow(position: chain.Position, items: Sequence[bytes]) -> chain.Position:
     """The position after these items. A record whose time is over counts by its hash, which the next record names."""
-    for item in items:
-        if len(item) == LINK:
-            position = chain.Position(position.author, position.epoch, position.next + 1, item)
+    for is_gone, run in itertools.groupby(items, lambda item: len(item) == LINK):
+        some = list(run)
+        if is_gone:
+            position = chain.Position(position.author, position.epoch, position.next + len(some), some[-1])
         else:
-            position = chain.follow(position, (item,))
+            position = chain.follow(position, some)
     return position
 
 

@@ -24,6 +24,12 @@ SWITCH_S = 0.0005
 
 def run(start: Callable[[], Awaitable[Service]]) -> int:
     """Starts a service and runs it until SIGINT or SIGTERM, then stops it in order; the exit code."""
+    with runner() as one:
+        return one.run(_until_told(start))
+
+
+def runner() -> asyncio.Runner:
+    """The loop that our processes run on, in an interpreter that is set for it."""
     sys.setswitchinterval(SWITCH_S)
     # Reference counts free nearly everything here: what start-up has made is never looked through, the rest seldom.
     gc.freeze()
@@ -34,8 +40,7 @@ def run(start: Callable[[], Awaitable[Service]]) -> int:
         factory = uvloop.new_event_loop
     except ImportError:
         factory = None
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_until_told(start))
+    return asyncio.Runner(loop_factory=factory)
 
 
 async def _until_told(start: Callable[[], Awaitable[Service]]) -> int:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
 import typing
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import msgpack
@@ -73,7 +75,19 @@ def decode(data: bytes, *kinds: type[M]) -> M:
 
 def pack(value: object) -> bytes:
     """msgpack bytes of plain values (tuples as arrays)."""
-    return cast(bytes, msgpack.packb(value, use_bin_type=True))
+    packer = _packers.packer
+    if packer is None:
+        packer = _packers.packer = msgpack.Packer(use_bin_type=True).pack
+    return cast(bytes, packer(value))
+
+
+class _Packers(threading.local):
+    """A packer a thread: making one takes as long as a small record's packing."""
+
+    packer: Callable[[object], bytes] | None = None
+
+
+_packers = _Packers()
 
 
 def unpack(data: bytes) -> Any:
