@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.ledger.port import Batch, Growth, Incident, Kept, Leaf, LedgerStore, Move, Moved
 from sync.audit import chain, replication
-from sync.audit.replication import Outcome
+from sync.audit.replication import Intake, Outcome
 from sync.audit.tiles import Edge
 from sync.crypto import signing
 from sync.kit import crashpoints, logs
@@ -122,31 +122,31 @@ class Ledger:
             if newest < wall - BACKWARDS_S:
                 why = f"the clock of {envelope.agent} went back by {wall - newest:.0f} s at record {position.next}"
                 draft.incidents.append(Incident(envelope.agent, envelope.epoch, "clock", why, b""))
-            await self._grow(draft, intake.entries, position, envelope.contents)
+            await self._grow(draft, intake, position, envelope.contents)
             before = draft.moves[author].before if author in draft.moves else position
             draft.moves[author] = Move(before, intake.position, newest)
             draft.positions[author] = intake.position, newest
         elif intake.outcome is not Outcome.DUPLICATE:
             draft.incidents.append(_incident(envelope, intake.outcome.value, intake.why))
 
-    async def _grow(self, draft: _Draft, entries: Sequence[bytes], before: chain.Position, contents: Sequence[Content]) -> None:
+    async def _grow(self, draft: _Draft, intake: Intake, before: chain.Position, contents: Sequence[Content]) -> None:
         """Adds the entries to their trees in the draft, with what is retained of them."""
-        by_tenant: dict[TenantId, list[tuple[int, bytes]]] = {}
-        for number, entry in enumerate(entries, before.next):
-            by_tenant.setdefault(chain.tenant_of(entry), []).append((number, entry))
+        by_tenant: dict[TenantId, list[tuple[int, bytes, bytes]]] = {}
+        for number, (entry, link) in enumerate(zip(intake.entries, intake.links, strict=True), before.next):
+            by_tenant.setdefault(chain.tenant_of(entry), []).append((number, entry, link))
         missing = [tenant for tenant in by_tenant if tenant not in draft.edges]
         if missing:
             draft.edges.update(await self._store.edges(missing))
         leaves: dict[int, Leaf] = {}
         for tenant, records in by_tenant.items():
             edge = draft.edges[tenant]
-            grown, tiles = edge.extend([chain.link(entry) for _, entry in records])
+            grown, tiles = edge.extend([link for _, _, link in records])
             earlier = draft.growths.get(tenant)
             draft.growths[tenant] = Growth(
                 earlier.before if earlier else edge, grown, (*(earlier.tiles if earlier else ()), *tiles)
             )
             draft.edges[tenant] = grown
-            for index, (number, entry) in enumerate(records, edge.size):
+            for index, (number, entry, _) in enumerate(records, edge.size):
                 leaves[number] = Leaf(tenant, index, number, entry)
         draft.leaves.append((before, [leaves[number] for number in sorted(leaves)]))
         for content in contents:

@@ -20,11 +20,16 @@ from sync.kit import crashpoints
 from sync.kit.ids import AgentId, Epoch, TenantId
 
 
+EDGES = 100
+"""Right edges that are kept in memory."""
+
+
 class SqlLedger:
     """The LedgerStore."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._edges: dict[TenantId, tuple[int, tuple[tuple[bytes, ...], ...]]] = {}
 
     async def position(self, author: AgentId, epoch: Epoch) -> tuple[chain.Position, float]:
         t = tables.authors
@@ -145,16 +150,25 @@ class SqlLedger:
     async def tiles(self, tenant: TenantId, wanted: Iterable[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
         asked = set(wanted)
         async with self._database.reading() as connection:
-            found = await _full_tiles(connection, tenant, asked)
-            if missing := asked - set(found):
-                size = int(await connection.scalar(select(tables.trees.c.size).where(tables.trees.c.tenant == tenant)) or 0)
-                levels = await _levels(connection, tenant, size, {level for level, _ in missing})
-                for level, number in missing:
+            size = int(await connection.scalar(select(tables.trees.c.size).where(tables.trees.c.tenant == tenant)) or 0)
+            full = {(level, number) for level, number in asked if number < size >> (tiles.HEIGHT * (level + 1))}
+            found = await _full_tiles(connection, tenant, full)
+            if rest := asked - full:
+                levels = await self._edge(connection, tenant, size)
+                for level, number in rest:
                     if level < len(levels) and number == (size >> (tiles.HEIGHT * level)) // WIDTH:
                         found[level, number] = b"".join(levels[level])
-                # What was at the edge may have become full since the first look.
-                found.update(await _full_tiles(connection, tenant, asked - set(found)))
         return found
+
+    async def _edge(self, connection: AsyncConnection, tenant: TenantId, size: int) -> tuple[tuple[bytes, ...], ...]:
+        """The right edge of a tenant's tree, which every proof from a tree of this size has in common."""
+        known, levels = self._edges.get(tenant, (0, ()))
+        if known != size:
+            levels = await _levels(connection, tenant, size)
+            self._edges[tenant] = size, levels
+            if len(self._edges) > EDGES:
+                del self._edges[next(iter(self._edges))]
+        return levels
 
     async def heard(self, authors: Mapping[tuple[AgentId, Epoch], chain.Position | None], *, at: float) -> None:
         t = tables.authors
@@ -182,18 +196,14 @@ async def _full_tiles(connection: AsyncConnection, tenant: TenantId, wanted: set
     return {(row.level, row.number): row.hashes for row in await connection.execute(query)} if wanted else {}
 
 
-async def _levels(
-    connection: AsyncConnection, tenant: TenantId, size: int, only: set[int] | None = None
-) -> tuple[tuple[bytes, ...], ...]:
+async def _levels(connection: AsyncConnection, tenant: TenantId, size: int) -> tuple[tuple[bytes, ...], ...]:
     """What stands at the right edge of a tree of this size: its last leaf hashes, above them the roots of its last full tiles."""
     levels: list[tuple[bytes, ...]] = []
     level = 0
     while level == 0 or size >> (tiles.HEIGHT * level):
         nodes = size >> (tiles.HEIGHT * level)
         first = nodes - nodes % WIDTH
-        if only is not None and level not in only:
-            levels.append(())
-        elif level == 0:
+        if level == 0:
             levels.append(await _leaf_links(connection, tenant, first, nodes))
         else:
             t = tables.tiles

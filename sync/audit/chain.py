@@ -118,12 +118,19 @@ def start(author: AgentId, epoch: Epoch) -> Position:
 
 def follow(position: Position, entries: Iterable[bytes]) -> Position:
     """The position after these entries, each checked to be the next one. Raises Broken, naming the first that is not."""
+    return links(position, entries)[1]
+
+
+def links(position: Position, entries: Iterable[bytes]) -> tuple[list[bytes], Position]:
+    """The hash of each of these entries, which are checked as by `follow`; and the position after them."""
+    found: list[bytes] = []
     number, head = position.next, position.head
     whose = codec.pack(position.author) + codec.pack(position.epoch)
     fits = _Fits(whose)
     for data in entries:
         if fits.like_the_last(data, number, head) or fits.at_all(data, number, head):
             number, head = number + 1, sha256(b"\x00" + data).digest()
+            found.append(head)
             continue
         name = f"record {number} of {position.author}, epoch {position.epoch}"
         try:
@@ -137,7 +144,8 @@ def follow(position: Position, entries: Iterable[bytes]) -> Position:
         if entry.previous != head:
             raise Broken(f"{name} does not follow from the one before: one of the two was changed.", sequence=number)
         number, head = number + 1, link(data)
-    return Position(position.author, position.epoch, number, head)
+        found.append(head)
+    return found, Position(position.author, position.epoch, number, head)
 
 
 def tenant_of(data: bytes) -> TenantId:

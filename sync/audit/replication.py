@@ -53,12 +53,13 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """The outcome; for NEW the entries that the hub did not have, and its position with them."""
+    """The outcome; for NEW the entries that the hub did not have, the hash of each, and its position with them."""
 
     outcome: Outcome
     entries: tuple[bytes, ...]
     position: chain.Position
     why: str
+    links: Sequence[bytes] = ()
 
 
 def make_envelope(
@@ -90,7 +91,8 @@ def receive(position: chain.Position, envelope: Envelope, key: signing.PublicKey
     if chain.decode(fresh[0]).previous != position.head:
         why = f"{envelope.agent} signed a record {position.next} that does not follow from the one that the hub holds"
         return Intake(Outcome.FORK, envelope.entries, position, why)
-    return Intake(Outcome.NEW, fresh, chain.follow(position, fresh), "")
+    links, after = chain.links(position, fresh)
+    return Intake(Outcome.NEW, fresh, after, "", links)
 
 
 def make_receipt(position: chain.Position, now: float, hub: signing.Signer) -> Receipt:

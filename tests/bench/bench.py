@@ -21,7 +21,7 @@ sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "packaging" / "demo")]
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("classifiers", "audit", "gateway", "inference")
+PARTS = ("classifiers", "audit", "ledger", "line", "gateway", "inference")
 
 
 @dataclass(frozen=True, slots=True)

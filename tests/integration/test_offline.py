@@ -16,66 +16,9 @@ import pytest
 import system
 
 from tests.support import running as support
-from tests.support.proxy import Proxy
+from tests.support.sites import EDGE, SITE, Cuttable
 
-SITE = system.Place("frankfurt-onprem", "on_premise", "frankfurt", api=True)
-EDGE = system.Place("virginia-edge", "public_cloud", "virginia", api=True)
-HELLO = [{"role": "user", "content": "What is a zone?"}]
 SECRET = [{"role": "user", "content": "My social security number is 536-22-8726."}]
-
-
-class Cuttable:
-    """A system whose sites reach the broker through a proxy each."""
-
-    def __init__(self, folder: Path, *places: system.Place, tenant: str = "acme", configuration: Path | None = None) -> None:
-        self.system = system.System(
-            folder / "run", list(places), support.models(folder / "models"), configuration or support.CONFIGURATION
-        )
-        self.proxies = {place.name: Proxy(self.system.nats_port) for place in places}
-        for place in places:
-            self.system.own[place.name] = {"RINGFENCE_AGENT_BROKER_URL": self.proxies[place.name].url}
-        self.system.environment = {"RINGFENCE_CHECKPOINT_S": "1"}
-        asyncio.run(self.system.prepare(tenant))
-        self.system.start()
-        asyncio.run(self.system.wait_for_hub())
-        asyncio.run(self.system.wait_for_agents([place.name for place in places]))
-
-    def close(self) -> None:
-        self.system.stop_all()
-        for proxy in self.proxies.values():
-            proxy.close()
-
-    def status(self, place: system.Place) -> dict[str, object]:
-        return json.loads((self.system.agent(place.name) / "status.json").read_text())
-
-    def url(self, place: system.Place) -> str:
-        path = self.system.agent(place.name) / "status.json"
-        return support.eventually(lambda: path.exists() and self.status(place)["url"], "the site has an API")  # type: ignore[return-value]
-
-    def ready(self, place: system.Place) -> dict[str, object]:
-        try:
-            with urllib.request.urlopen(self.url(place) + "/healthz/ready", timeout=10) as response:
-                return {**json.loads(response.read()), "code": 200}
-        except urllib.error.HTTPError as error:
-            return {**json.loads(error.read()), "code": error.code}
-
-    def ask(self, place: system.Place, messages: object = None, model: str = "guide", **options: object) -> tuple[int, dict, dict]:
-        """Status, headers and body of a chat completion at the site."""
-        body = {"model": model, "messages": messages or HELLO, **options}
-        request = urllib.request.Request(self.url(place) + "/v1/chat/completions", data=json.dumps(body).encode())
-        request.add_header("authorization", f"Bearer {self.system.api_key}")
-        request.add_header("cache-control", "no-store")
-        try:
-            with urllib.request.urlopen(request, timeout=60) as response:
-                return response.status, dict(response.headers), json.loads(response.read())
-        except urllib.error.HTTPError as error:
-            return error.code, dict(error.headers), json.loads(error.read())
-
-    def await_mode(self, place: system.Place, mode: str) -> None:
-        support.eventually(lambda: str(self.ready(place)["status"]).startswith(mode), f"{place.name} is {mode}")
-
-    def requests_in_ledger(self) -> set[object]:
-        return {fields["request"] for fields in support.ledger_fields(self.system, "request")}
 
 
 @pytest.fixture(scope="module")

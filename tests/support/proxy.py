@@ -29,6 +29,8 @@ class Proxy:
         """Publishes on subjects that begin with this go out twice."""
         self.repeated = 0
         self.connections = 0
+        self.passed = 0
+        """Bytes that went out to the target."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -86,6 +88,8 @@ class Proxy:
                 self._flows.wait()
                 if self.delay_s:
                     time.sleep(self.delay_s)
+                if out:
+                    self.passed += len(data)
                 if out and self.twice:
                     data, waiting = self._doubled(waiting + data)
                 target.sendall(data)
