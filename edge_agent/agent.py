@@ -76,7 +76,7 @@ class Agent:
         self.faults = Faults(settings.state / FAULTS, self.registry, self.clock)
         broker = settings.broker_url or admission.broker_url
         login = Login(broker, self.me.id, admission.broker_password, settings.broker_ca)
-        self.bus = NatsBus(login, self.me.id, on_change=self._line_changed)
+        self.bus = NatsBus(login, self.me.id, agent=self.me.id, on_change=self._line_changed)
         site = SiteId(admission.site)
         self.guard = Guard(settings.state, self.me.id, site, self.me.hub_key, keys.at_rest, self.clock, self.faults.note)
         self.url = ""

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from edge_agent import agent as agents
-from edge_agent import airgap, diagnosis, identity, models_cli, settings
+from edge_agent import airgap, diagnosis, identity, leaf, models_cli, settings
 from sync.audit import rows
 from sync.crypto import keyring
 from sync.kit import checkup, commands, errors, files, logs, process
@@ -136,6 +136,25 @@ def doctor(state: State = None, as_json: Annotated[bool, typer.Option("--json", 
     chosen = settings.read(state=state)
     me = identity.load(chosen.state)
     raise typer.Exit(checkup.show([*checkup.disk(chosen.state), *diagnosis.lines(chosen, me)], as_json=as_json))
+
+
+@cli.command("leaf-config")
+def leaf_config(
+    hub: Annotated[str, typer.Option(help="Where the hub's broker takes leaf nodes: tls://HOST:7422.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write; it holds a password.")],
+    ca: Annotated[
+        Path | None, typer.Option(help="The authority of the broker's certificate, in PEM.", show_default=False)
+    ] = None,
+    host: Annotated[str, typer.Option(help="Where the leaf listens for agents.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Its port.", min=1, max=65535)] = 4222,
+    state: State = None,
+) -> None:
+    """Writes the configuration of a nats-server of the site's own, which holds the line to the hub for its agents."""
+    text = leaf.configuration(leaf.Leaf(hub, host, port, ca), identity.load(settings.read(state=state).state))
+    files.write_atomically(output, text.encode(), mode=files.PRIVATE)
+    out.print(
+        f"Start it with: nats-server -c {output}; then the agent with --broker-url nats://{host}:{port}", soft_wrap=True, highlight=False
+    )
 
 
 @bundle_cli.command("import")

@@ -278,7 +278,7 @@ def _from_hub(chosen: Settings, folder: ModelsFolder, name: str, version: str, t
     login = Login(chosen.broker_url or me.admission.broker_url, me.id, me.admission.broker_password)
 
     async def fetch() -> tuple[Path, str, str]:
-        bus = NatsBus(login, me.id)
+        bus = NatsBus(login, me.id, agent=me.id)
         await bus.connect()
         try:
             package = await hub_store.find(bus, name, version, me.hub_key)

@@ -212,7 +212,7 @@ class Hub:
         settings = self.settings
         reachable = Reachable(
             settings.nats_host, settings.nats_port, settings.nats_certificate, settings.nats_key, settings.nats_ca,
-            settings.nats_leaf_port,
+            settings.nats_leaf_port, settings.nats_name,
         )  # fmt: skip
         return Broker(settings.broker, reachable, password)
 
@@ -223,7 +223,8 @@ class Hub:
         return Login(settings.nats_url, settings.nats_user, settings.nats_password.get_secret_value(), settings.nats_ca)
 
     def _write_address(self, port: int) -> None:
-        where = {"url": self.url(port), "broker": self._login().url, "pid": os.getpid()}
+        broker = self.broker.url if self.broker is not None else self._login().url
+        where = {"url": self.url(port), "broker": broker, "here": self._login().url, "pid": os.getpid()}
         files.write_atomically(self.settings.address, json.dumps(where).encode())
 
     def _line_changed(self, connected: bool) -> None:

@@ -26,6 +26,7 @@ READY_S = 15.0
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 STOP_S = 5.0
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 
 
 def executable() -> str:
@@ -42,7 +43,10 @@ def executable() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reachable:
-    """Where the broker listens; with a certificate by TLS 1.3 alone. `leaf_port`: where leaf nodes of sites connect, if at all."""
+    """Where the broker listens; with a certificate by TLS 1.3 alone. `leaf_port`: where leaf nodes of sites connect, if at all.
+
+    `name`: the host by which agents know it, which stands in its certificate; by default where it listens.
+    """
 
     host: str
     port: int
@@ -50,6 +54,7 @@ class Reachable:
     key: Path | None = None
     ca: Path | None = None
     leaf_port: int | None = None
+    name: str = ""
 
 
 def configuration(at: Reachable, store: Path, password: str, agents: Sequence[Admitted]) -> str:
@@ -66,7 +71,7 @@ def configuration(at: Reachable, store: Path, password: str, agents: Sequence[Ad
             "server_name": "ringfence-hub",
             "max_payload": MAX_PAYLOAD,
             "write_deadline": "10s",
-            "jetstream": {"store_dir": str(store), "sync_interval": "always", "max_file_store": 1 << 40},
+            "jetstream": {"domain": subjects.DOMAIN, "store_dir": str(store), "sync_interval": "always", "max_file_store": 1 << 40},
             "authorization": {"users": users, "timeout": 5},
         },
         indent=1,
@@ -75,10 +80,16 @@ def configuration(at: Reachable, store: Path, password: str, agents: Sequence[Ad
 
 def _agent_user(admitted: Admitted) -> dict[str, object]:
     agent = admitted.agent
-    bucket = f"$JS.API.DIRECT.GET.KV_{subjects.BUNDLE_BUCKET}.$KV.{subjects.BUNDLE_BUCKET}"
-    bundle, patch = f"{bucket}.{agent.site}", f"{bucket}.{subjects.patch(agent.site)}"
-    models = f"$JS.API.DIRECT.GET.KV_{packages.BUCKET}.$KV.{packages.BUCKET}.>"
-    last = f"$JS.API.DIRECT.GET.{subjects.JOURNAL_STREAM}.{subjects.journal(agent.id)}"
+    bucket, models = f"KV_{subjects.BUNDLE_BUCKET}", f"KV_{packages.BUCKET}"
+    read = [
+        f"{bucket}.$KV.{subjects.BUNDLE_BUCKET}.{agent.site}",
+        f"{bucket}.$KV.{subjects.BUNDLE_BUCKET}.{subjects.patch(agent.site)}",
+        f"{models}.$KV.{packages.BUCKET}.>",
+        f"{subjects.JOURNAL_STREAM}.{subjects.journal(agent.id)}",
+    ]
+    # By the domain's name, and by the one without it, to which the server maps the first before it looks at rights.
+    apis = (f"$JS.{subjects.DOMAIN}.API.DIRECT.GET", "$JS.API.DIRECT.GET")
+    replies = subjects.replies(agent.id, ">")
     return {
         "user": agent.id,
         "password": admitted.password,
@@ -88,10 +99,8 @@ def _agent_user(admitted: Admitted) -> dict[str, object]:
                 subjects.journal(agent.id),
                 subjects.proof(agent.id),
                 subjects.ask(agent.id),
-                bundle,
-                patch,
-                models,
-                last,
+                replies,
+                *(f"{api}.{what}" for api in apis for what in read),
             ],
             "subscribe": [
                 subjects.run(agent.id),
@@ -100,9 +109,8 @@ def _agent_user(admitted: Admitted) -> dict[str, object]:
                 subjects.bundle(agent.site),
                 subjects.HUB_BEAT,
                 f"{subjects.inbox(agent.id)}.>",
+                replies,
             ],
-            # An agent answers only those who asked it: it may publish on a reply subject that it was given, and no other.
-            "allow_responses": {"max": 1_000_000, "expires": "1h"},
         },
     }
 
@@ -121,11 +129,16 @@ class Broker:
 
     @property
     def login(self) -> Login:
-        return Login(self.url, HUB_USER, self._password, self._at.ca)
+        here = "127.0.0.1" if self._host in EVERYWHERE else self._host
+        return Login(self._url(here), HUB_USER, self._password, self._at.ca, self._at.name)
 
     @property
     def url(self) -> str:
-        return f"{'tls' if self._at.certificate else 'nats'}://{self._host}:{self._port}"
+        """Where agents reach it."""
+        return self._url(self._at.name or self._host)
+
+    def _url(self, host: str) -> str:
+        return f"{'tls' if self._at.certificate else 'nats'}://{host}:{self._port}"
 
     def write(self, agents: Sequence[Admitted]) -> None:
         """Writes the configuration for these agents."""

@@ -18,7 +18,7 @@ from rich.table import Table
 from classifiers import cli as classify_cli
 from classifiers import profiles
 from classifiers.engine import load
-from orchestrator import app, audit_cli, models_cli, recovery_cli, settings
+from orchestrator import app, audit_cli, models_cli, nats_cli, recovery_cli, settings
 from orchestrator.access import keys as access
 from orchestrator.console import State, out, with_database
 from orchestrator.fleet import admission
@@ -44,6 +44,7 @@ cli.add_typer(keys_cli, name="keys")
 cli.add_typer(agents_cli, name="agents")
 cli.add_typer(audit_cli.cli, name="audit")
 cli.add_typer(models_cli.cli, name="models")
+cli.add_typer(nats_cli.cli, name="nats")
 recovery_cli.add_to(cli)
 
 DAY_S = 86_400
@@ -249,7 +250,8 @@ def _broker_url(chosen: settings.Settings) -> str:
     """Where agents reach the broker: as the running hub says, else as the settings do."""
     if chosen.address.exists():
         return str(json.loads(chosen.address.read_text())["broker"])
-    return chosen.nats_url or f"nats://{chosen.nats_host}:{chosen.nats_port}"
+    scheme = "tls" if chosen.nats_certificate else "nats"
+    return chosen.nats_url or f"{scheme}://{chosen.nats_name or chosen.nats_host}:{chosen.nats_port}"
 
 
 def _apply_over_http(url: str, key: str, text: str) -> int:

@@ -68,14 +68,14 @@ def export_(
 def login(chosen: Settings, at_rest: bytes) -> Login:
     """As whom the hub itself logs in at its broker. Raises Misconfigured where it does not run."""
     if chosen.nats_url:
-        return Login(chosen.nats_url, chosen.nats_user, chosen.nats_password.get_secret_value())
+        return Login(chosen.nats_url, chosen.nats_user, chosen.nats_password.get_secret_value(), chosen.nats_ca)
     try:
-        url = json.loads(chosen.address.read_text())["broker"]
+        url = json.loads(chosen.address.read_text())["here"]
     except (OSError, ValueError, KeyError) as error:
         raise errors.Misconfigured(
             f"The hub of {chosen.state} does not run: start it with 'ringfence serve'.", code="not_running"
         ) from error
-    return Login(url, broker.HUB_USER, sealing.derive(at_rest, "broker-password").hex())
+    return Login(url, broker.HUB_USER, sealing.derive(at_rest, "broker-password").hex(), chosen.nats_ca, chosen.nats_name)
 
 
 @contextmanager

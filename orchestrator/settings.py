@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     nats_host: str = "127.0.0.1"
     """Where the hub's own nats-server listens: an address that agents on other machines reach, where there are such."""
 
+    nats_name: str = ""
+    """The host by which agents know the hub's own nats-server: it stands in its certificate. By default where it listens."""
+
     nats_port: int = pydantic.Field(4222, ge=0, le=65535)
     """The port of the hub's own nats-server. 0 takes a free one."""
 

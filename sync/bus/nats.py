@@ -53,18 +53,23 @@ class Login:
     password: str
     ca: Path | None = None
     """The certificate authority that the broker's certificate must be of, where the line is TLS."""
+    name: str = ""
+    """The name that the certificate must have, where it is not the host of the URL."""
 
     def __repr__(self) -> str:
         return f"Login({self.url}, {self.user})"
 
 
 class NatsBus:
-    """One process's line to a NATS server. `owner` names its reply subjects: `_INBOX.<owner>.…`."""
+    """One process's line to a NATS server. `owner` names it; `agent` is the one agent whose rights it has, or "" for a hub's."""
 
-    def __init__(self, login: Login, owner: str, *, on_change: Callable[[bool], None] = lambda _: None) -> None:
+    def __init__(
+        self, login: Login, owner: str, *, agent: str = "", on_change: Callable[[bool], None] = lambda _: None
+    ) -> None:  # fmt: skip
         self._login = login
-        # Another inbox for each life of a process: a late reply to the last one must not pass for one to this.
-        self._inbox = f"{subjects.inbox(owner)}.{secrets.token_hex(4)}"
+        self._agent = agent
+        # Another name for each life of a process: a late reply to the last one must not pass for one to this.
+        self._life = f"{owner}-{secrets.token_hex(4)}"
         self._on_change = on_change
         self._client = Client()
         self._conversations: dict[str, Conversation] = {}
@@ -84,7 +89,7 @@ class NatsBus:
             "user": self._login.user,
             "password": self._login.password,
             "name": self._login.user,
-            "inbox_prefix": self._inbox,
+            "inbox_prefix": subjects.inbox(self._agent or self._life),
             "allow_reconnect": True,
             "max_reconnect_attempts": -1,
             "reconnect_time_wait": RECONNECT_S,
@@ -98,6 +103,8 @@ class NatsBus:
         }
         if self._login.ca is not None:
             options["tls"] = _tls(self._login.ca)
+            if self._login.name:
+                options["tls_hostname"] = self._login.name
         try:
             await self._client.connect(**options)
         except (nats.errors.Error, OSError) as error:
@@ -115,9 +122,10 @@ class NatsBus:
                 f"{'.'.join(map(str, MIN_VERSION))} or newer is needed, since older ones let a client take another's name.",
                 code="broker_too_old",
             )
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
+        await self._client.subscribe(f"{subjects.replies(self._agent or '*', self._life)}.*", cb=self._on_reply)
         await self._settle()
-        self._jetstream: JetStreamContext = self._client.jetstream(timeout=APPEND_TIMEOUT_S)
+        domain = subjects.DOMAIN if self._agent else None
+        self._jetstream: JetStreamContext = self._client.jetstream(timeout=APPEND_TIMEOUT_S, domain=domain)
         self._on_change(True)
 
     async def publish(self, subject: str, data: bytes) -> None:
@@ -146,9 +154,10 @@ class NatsBus:
     async def converse(self, subject: str, data: bytes) -> Conversation:
         self._check()
         token = f"{next(self._tokens):x}"
-        conversation = self._conversations[token] = Conversation(lambda: self._conversations.pop(token, None))
+        reply = f"{subjects.replies(subjects.owner_of(subject), self._life)}.{token}"
+        conversation = self._conversations[reply] = Conversation(lambda: self._conversations.pop(reply, None))
         try:
-            await self._client.publish(subject, data, reply=f"{self._inbox}.{token}")
+            await self._client.publish(subject, data, reply=reply)
         except BaseException as error:
             conversation.close()
             if isinstance(error, (nats.errors.Error, OSError)):
@@ -287,7 +296,8 @@ class NatsBus:
             raise BusUnavailable("The line to the broker is down.")
 
     async def _on_reply(self, message: Msg) -> None:
-        conversation = self._conversations.get(subjects.owner_of(message.subject))
+        # By the whole subject: an agent can only publish under its own name, and so only answers what it was asked.
+        conversation = self._conversations.get(message.subject)
         if conversation is None:
             return
         if message.headers and message.headers.get(api.Header.STATUS.value) == "503":

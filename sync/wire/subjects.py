@@ -12,6 +12,8 @@ PROOF_ALL = f"{ROOT}.proof.*"
 ASK_ALL = f"{ROOT}.ask.*"
 HUB_BEAT = f"{ROOT}.hub.beat"
 BUNDLE_BUCKET = "rf_bundle"
+DOMAIN = "ringfence"
+"""JetStream's domain at the hub: by its name, agents reach it through a leaf node too."""
 
 
 def run(agent: AgentId) -> str:
@@ -57,8 +59,13 @@ def patch(site: SiteId) -> str:
 
 
 def inbox(owner: str) -> str:
-    """The prefix of a process's own reply subjects."""
+    """The prefix under which JetStream answers a process."""
     return f"_INBOX.{owner}"
+
+
+def replies(agent: str, asker: str) -> str:
+    """The prefix of the replies between an agent and one life of whoever asked, whichever of the two asked the other."""
+    return f"{ROOT}.reply.{agent}.{asker}"
 
 
 def owner_of(subject: str) -> str:

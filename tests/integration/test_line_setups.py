@@ -1,0 +1,194 @@
+"""The three ways to lay the line, as packaging/nats/README.md has them: direct by TLS, by a leaf node, with a broker of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import system
+
+from orchestrator import broker
+from sync.bus.nats import Login, NatsBus
+from sync.bus.port import BusUnavailable
+from tests.support import running as support
+from tests.support.sites import SITE, Cuttable
+
+NATS = support.ROOT / "packaging" / "nats"
+NAME = "hub.example"
+REFUSED_S = 3.0
+"""Seconds after which a line that is tried again and again counts as refused."""
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    subprocess.run([NATS / "certificates.sh", folder, NAME], check=True, capture_output=True)
+    return folder
+
+
+def prepared(folder: Path, certificates: Path) -> tuple[Cuttable, int]:
+    """A hub whose broker takes TLS alone, and the port for leaf nodes."""
+    made = Cuttable.__new__(Cuttable)
+    made.system = system.System(folder / "run", [SITE], support.models(folder / "models"), support.CONFIGURATION)
+    made.proxies = {}
+    asyncio.run(made.system.prepare("acme"))
+    leaf_port = system.free_port()
+    made.system.own["hub"] = {
+        "RINGFENCE_CHECKPOINT_S": "1", "RINGFENCE_NATS_LEAF_PORT": str(leaf_port), "RINGFENCE_NATS_NAME": NAME,
+        "RINGFENCE_NATS_CERTIFICATE": str(certificates / "broker.pem"), "RINGFENCE_NATS_KEY": str(certificates / "broker.key"),
+        "RINGFENCE_NATS_CA": str(certificates / "broker-ca.pem"),
+    }  # fmt: skip
+    return made, leaf_port
+
+
+@contextmanager
+def nats_server(configuration: Path, port: int) -> Iterator[None]:
+    with configuration.with_suffix(".log").open("wb") as log:
+        process = subprocess.Popen([broker.executable(), "-c", configuration], stdout=log, stderr=log)
+    try:
+        support.eventually(lambda: _takes_connections(port), "nats-server runs")
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _takes_connections(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def serves_and_brings_its_records(made: Cuttable) -> None:
+    """A prompt through the hub to the agent, its records back, its proof; by whatever line."""
+    asyncio.run(made.system.wait_for_agents([SITE.name]))
+    made.await_mode(SITE, "online")
+    with support.client(made.system) as app:
+        answer = app.chat.completions.create(model="quick", messages=[{"role": "user", "content": "hello"}])
+    request = answer.id.removeprefix("chatcmpl-")
+    support.eventually(
+        lambda: request in {fields["request"] for fields in support.ledger_fields(made.system, "run")}, "its record is in the ledger"
+    )
+    support.eventually(lambda: made.status(SITE)["journal_proved"] == made.status(SITE)["journal_records"], "it has the proof")
+
+
+@pytest.fixture
+def hosts() -> Iterator[None]:
+    """The name in the certificate leads to this machine."""
+    path = Path("/etc/hosts")
+    before = path.read_text()
+    try:
+        path.write_text(f"{before.rstrip()}\n127.0.0.1 {NAME}\n")
+    except OSError:
+        pytest.skip("needs the right to name a host")
+    yield
+    path.write_text(before)
+
+
+def test_an_agent_connects_directly_by_tls_alone(tmp_path: Path, certificates: Path, hosts: None) -> None:
+    made, _ = prepared(tmp_path, certificates)
+    name, port = SITE.name, made.system.nats_port
+    made.system.own[name] = {"RINGFENCE_AGENT_BROKER_URL": f"tls://{NAME}:{port}", "RINGFENCE_AGENT_BROKER_CA": str(certificates / "broker-ca.pem")}
+    try:
+        made.system.start()
+        asyncio.run(made.system.wait_for_hub())
+        serves_and_brings_its_records(made)
+        for url, ca in ((f"nats://127.0.0.1:{port}", None), (f"tls://{NAME}:{port}", _other_authority(tmp_path))):
+            with pytest.raises((BusUnavailable, TimeoutError)):
+                asyncio.run(_connect(Login(url, name, "whatever", ca)))
+        published = support.command(
+            "ringfence", "models", "publish", tmp_path / "models" / "quick" / "1", "--state", made.system.hub, **made.system.own["hub"]
+        )
+        assert published.returncode == 0, published.stderr
+    finally:
+        made.system.stop_all()
+
+
+async def _connect(login: Login) -> None:
+    bus = NatsBus(login, login.user, agent=login.user)
+    try:
+        async with asyncio.timeout(REFUSED_S):
+            await bus.connect()
+    finally:
+        await bus.close()
+
+
+def _other_authority(folder: Path) -> Path:
+    subprocess.run([NATS / "certificates.sh", folder / "other", "other.example"], check=True, capture_output=True)
+    return folder / "other" / "broker-ca.pem"
+
+
+def test_a_leaf_node_holds_the_line_for_the_agent(tmp_path: Path, certificates: Path, hosts: None) -> None:
+    """Cut and mended behind the agent's back: its own connection, to the leaf, stays up all the while."""
+    made, leaf_port = prepared(tmp_path, certificates)
+    name, port, configuration = SITE.name, system.free_port(), tmp_path / "leaf.conf"
+    told = support.command(
+        "ringfence-agent", "leaf-config", "--hub", f"tls://{NAME}:{leaf_port}", "--ca", certificates / "broker-ca.pem", "--port", port,
+        "-o", configuration, "--state", made.system.agent(name),
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    assert oct(configuration.stat().st_mode)[-3:] == "600"
+    made.system.own[name] = {"RINGFENCE_AGENT_BROKER_URL": f"nats://127.0.0.1:{port}"}
+    try:
+        with nats_server(configuration, port):
+            made.system.start()
+            asyncio.run(made.system.wait_for_hub())
+            serves_and_brings_its_records(made)
+            made.system.stop("hub")
+            made.await_mode(SITE, "offline")
+            served = made.served(SITE, 5)
+            (made.system.hub / "hub-address.json").unlink(missing_ok=True)
+            made.system.start_hub()
+            asyncio.run(made.system.wait_for_hub())
+            made.await_mode(SITE, "online")
+            made.check_once_and_in_order(SITE, served)
+    finally:
+        made.system.stop_all()
+
+
+def test_a_broker_of_ones_own_takes_hub_and_agents(tmp_path: Path, certificates: Path, hosts: None) -> None:
+    made, _ = prepared(tmp_path, certificates)
+    name, port, configuration = SITE.name, system.free_port(), tmp_path / "nats.conf"
+    password = {"RINGFENCE_NATS_PASSWORD": "chosen for the test"}
+    options = ("-o", configuration, "--store", tmp_path / "store", "--host", "127.0.0.1", "--port", port, "--state", made.system.hub)
+    refused = support.command("ringfence", "nats", "config", *options)
+    assert refused.returncode == 2 and "RINGFENCE_NATS_PASSWORD is not set" in refused.stderr
+    told = support.command(
+        "ringfence", "nats", "config", *options, "--certificate", certificates / "broker.pem", "--key", certificates / "broker.key",
+        **password,
+    )  # fmt: skip
+    assert told.returncode == 0 and "1 agents" in told.stdout, told.stderr
+    made.system.own["hub"] = {
+        "RINGFENCE_NATS_URL": f"tls://{NAME}:{port}", "RINGFENCE_NATS_CA": str(certificates / "broker-ca.pem"),
+        "RINGFENCE_CHECKPOINT_S": "1", **password,
+    }  # fmt: skip
+    made.system.own[name] = {"RINGFENCE_AGENT_BROKER_URL": f"tls://{NAME}:{port}", "RINGFENCE_AGENT_BROKER_CA": str(certificates / "broker-ca.pem")}
+    try:
+        with nats_server(configuration, port):
+            made.system.start()
+            asyncio.run(made.system.wait_for_hub())
+            serves_and_brings_its_records(made)
+    finally:
+        made.system.stop_all()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--hub", "hub.example"), "write tls://HOST:7422"),
+        (("--hub", "tls://hub.example:7422"), "needs --ca"),
+        (("--hub", "http://hub.example:7422"), "no address of a broker's leaf port"),
+    ],
+)
+def test_a_leaf_that_could_not_work_is_refused(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+    made = system.System(tmp_path / "run", [SITE], support.models(tmp_path / "models"), support.CONFIGURATION)
+    asyncio.run(made.prepare("acme"))
+    done = support.command(
+        "ringfence-agent", "leaf-config", *options, "-o", tmp_path / "leaf.conf", "--state", made.agent(SITE.name)
+    )
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+    assert not (tmp_path / "leaf.conf").exists()
