@@ -56,6 +56,7 @@ log = logs.get("hub")
 EDIT_POLL_S = 0.5
 RECEIPT_RESEND_S = 5.0
 SILENCE_S = 60.0
+DISK_S = 2.0
 ERASURE_S = 2.0
 SIEM_S = 1.0
 FORGET_S = 10.0
@@ -78,9 +79,9 @@ class Hub:
         self.jobs = Timetable()
         self.database = Database(settings.database)
         self.agents = SqlAgents(self.database)
+        self.faults = Faults(settings.state / "faults.json", self.registry, self.clock)
         self.broker = self._own_broker()
         self.bus = NatsBus(self._login(), f"hub-{os.getpid()}", on_change=self._line_changed)
-        self.faults = Faults(settings.state / "faults.json", self.registry, self.clock)
         self.journal = Journal(
             settings.journal, HUB, self.keys.signer, self.clock, cap_bytes=settings.journal_mib << 20, on_fault=self.faults.note
         )
@@ -172,6 +173,8 @@ class Hub:
             self.jobs.every(RETENTION_S, "retention", self.retention.expire)
             self.jobs.every(SIEM_S, "siem", self.siem.forward)
             self.jobs.every(SILENCE_S, "silence", self.journals.watch_silence)
+            if self.broker is not None:
+                self.jobs.every(DISK_S, "broker's disk", self.broker.look_at_disk)
             self.jobs.start()
             port = await self.server.start(self.settings.http_host, self.settings.http_port)
         except BaseException:
@@ -214,7 +217,7 @@ class Hub:
             settings.nats_host, settings.nats_port, settings.nats_certificate, settings.nats_key, settings.nats_ca,
             settings.nats_leaf_port, settings.nats_name,
         )  # fmt: skip
-        return Broker(settings.broker, reachable, password)
+        return Broker(settings.broker, reachable, password, self.faults.note)
 
     def _login(self) -> Login:
         if self.broker is not None:

@@ -23,6 +23,7 @@ class Fault(StrEnum):
     JOURNAL_NEARLY_FULL = "journal_nearly_full"
     JOURNAL_FULL = "journal_full"
     JOURNAL_WRITE_FAILED = "journal_write_failed"
+    DISK_FULL = "disk_full"
     RECEIPT_REFUSED = "receipt_refused"
     PROOF_REFUSED = "proof_refused"
     LEDGER_REWRITTEN = "ledger_rewritten"
@@ -48,6 +49,7 @@ ADVICE = {
     Fault.JOURNAL_NEARLY_FULL: "bring the line back, export the journal to a stick, or raise journal_mib",
     Fault.JOURNAL_FULL: "nothing is served until records can leave: bring the line back, export the journal, or raise journal_mib",
     Fault.JOURNAL_WRITE_FAILED: "requests are refused: look at the disk's space and health",
+    Fault.DISK_FULL: "the broker's disk has no room: make some; the broker is started again by itself then",
     Fault.RECEIPT_REFUSED: "somebody sends receipts that are not the hub's, or the hub holds another record than this one",
     Fault.PROOF_REFUSED: "the hub's proof does not hold for these records: they stay here; run 'ringfence audit verify'",
     Fault.LEDGER_REWRITTEN: "the hub's ledger contradicts one that it signed before: keep this disk, and call your auditor",
