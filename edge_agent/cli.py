@@ -142,9 +142,7 @@ def doctor(state: State = None, as_json: Annotated[bool, typer.Option("--json", 
 def leaf_config(
     hub: Annotated[str, typer.Option(help="Where the hub's broker takes leaf nodes: tls://HOST:7422.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write; it holds a password.")],
-    ca: Annotated[
-        Path | None, typer.Option(help="The authority of the broker's certificate, in PEM.", show_default=False)
-    ] = None,
+    ca: Annotated[Path | None, typer.Option(help="The authority of the broker's certificate, in PEM.", show_default=False)] = None,
     host: Annotated[str, typer.Option(help="Where the leaf listens for agents.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Its port.", min=1, max=65535)] = 4222,
     state: State = None,
@@ -153,7 +151,9 @@ def leaf_config(
     text = leaf.configuration(leaf.Leaf(hub, host, port, ca), identity.load(settings.read(state=state).state))
     files.write_atomically(output, text.encode(), mode=files.PRIVATE)
     out.print(
-        f"Start it with: nats-server -c {output}; then the agent with --broker-url nats://{host}:{port}", soft_wrap=True, highlight=False
+        f"Start it with: nats-server -c {output}; then the agent with --broker-url nats://{host}:{port}",
+        soft_wrap=True,
+        highlight=False,
     )
 
 

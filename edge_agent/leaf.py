@@ -1,4 +1,4 @@
-"""The configuration of a nats-server at the site, a leaf node: the agents of the site talk to it, and it alone to the hub's broker."""
+"""The configuration of a leaf node: a nats-server at the site to which its agents talk, and it alone to the hub's broker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def configuration(at: Leaf, me: Identity) -> str:
     parts = urlsplit(at.hub)
     if parts.scheme not in ("nats", "tls") or not parts.hostname or not parts.port:
         raise errors.Misconfigured(
-            f"'{at.hub}' is no address of a broker's leaf port: write tls://HOST:7422, as the hub's RINGFENCE_NATS_LEAF_PORT has it.",
+            f"'{at.hub}' is no address of a broker's leaf port: write tls://HOST:7422, as RINGFENCE_NATS_LEAF_PORT has it.",
             code="bad_leaf_url",
         )
     if parts.scheme == "tls" and at.ca is None:

@@ -249,9 +249,10 @@ def witness(
         raise errors.Misconfigured(
             "--name: a witness is named without spaces and plus signs, as witness.example/one.", code="bad_name"
         )
+    watched = read_public_key(hub_key)
     files.make_private_folder(folder)
     keys = keyring.load_or_create(folder / "witness-keys.json")
-    seen = Witness(folder, name, keys.signer, read_public_key(hub_key), clocks.SystemClock())
+    seen = Witness(folder, name, keys.signer, watched, clocks.SystemClock())
     server = Server(seen.routes(), RESPONSES, max_body=MAX_BODY)
 
     async def start() -> Server:
@@ -266,6 +267,8 @@ def witness(
 
 def hub_key(chosen: Settings, given: Path | None) -> PublicKey:
     """The public key in this file, or else the hub's own."""
+    if given is None and not chosen.state.exists():
+        raise errors.Misconfigured(f"There is no hub in {chosen.state}: name its folder with --state.", code="no_hub")
     if given is None and not chosen.public_key.exists() and chosen.keyring.exists():
         return keyring.load(chosen.keyring).signer.public_key
     return read_public_key(given or chosen.public_key)

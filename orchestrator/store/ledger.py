@@ -19,7 +19,6 @@ from sync.audit.tiles import WIDTH, Edge
 from sync.kit import crashpoints
 from sync.kit.ids import AgentId, Epoch, TenantId
 
-
 EDGES = 100
 """Right edges that are kept in memory."""
 

@@ -5,7 +5,6 @@ RINGFENCE_BENCH_RECORDS sets how many records the large ledger has; 10 million b
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import sqlite3
@@ -90,7 +89,9 @@ async def _ingest(folder: Path) -> list[Row]:
     bulk = sqlite3.connect(folder / "bulk.db")
     bulk.execute("pragma journal_mode=wal")
     bulk.execute("pragma synchronous=full")
-    bulk.execute("create table records (tenant text, leaf integer, author text, epoch text, sequence integer, at real, entry blob, primary key (tenant, leaf)) without rowid")
+    bulk.execute(
+        "create table records (tenant text, leaf integer, author text, epoch text, sequence integer, at real, entry blob, primary key (tenant, leaf)) without rowid"
+    )
     ours, limits = [], []
     for _ in range(ROUNDS):
         batches = list(made.batches(SLICE))

@@ -161,7 +161,9 @@ async def _admit(hub: Path) -> list[dict[str, str]]:
     database = Database(hub / "ringfence.db")
     logins = [{"id": f"site-{n}", "password": secrets.token_urlsafe(16)} for n in range(AGENTS)]
     for login in logins:
-        agent = snapshot.Agent(AgentId(login["id"]), SiteId("frankfurt"), Zone.ON_PREMISE, secrets.token_bytes(32), secrets.token_bytes(32))
+        agent = snapshot.Agent(
+            AgentId(login["id"]), SiteId("frankfurt"), Zone.ON_PREMISE, secrets.token_bytes(32), secrets.token_bytes(32)
+        )
         await SqlAgents(database).add(Admitted(agent, login["password"]), at=time.time())
     await database.close()
     return logins

@@ -6,6 +6,7 @@ python many_agents.py AGENTS.json SEEN.json FOLDER
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import sys
@@ -37,7 +38,8 @@ class Many:
         for login in told["agents"]:  # type: ignore[attr-defined]
             me, site, clock = AgentId(login["id"]), SiteId("frankfurt"), SystemClock()
             state = files.make_private_folder(folder / me)
-            bus = NatsBus(Login(str(told["url"]), me, login["password"]), me, agent=me, on_change=lambda up, n=len(self._links): self._changed(n, up))
+            changed = functools.partial(self._changed, len(self._links))
+            bus = NatsBus(Login(str(told["url"]), me, login["password"]), me, agent=me, on_change=changed)
             guard = Guard(state, me, site, hub, bytes(32), clock, lambda *_: None)
             beat = Beat(me, "boot", "0", (), 0, 0, 1, 0.0, 0, Epoch("e"), 0, 0, 0)
             self._links.append(Link(bus, bus.connect, guard, me, site, lambda beat=beat: beat, clock, lambda *_: None))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import sqlite3
@@ -164,9 +163,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk of its own."""
     mounted = tmp_path / "disk"
     mounted.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", mounted], capture_output=True, check=False
-    )
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", mounted], capture_output=True, check=False)
     if done.returncode:
         pytest.skip("needs the right to mount")
     yield mounted
@@ -316,9 +313,7 @@ def test_a_bundle_that_is_not_to_be_had_leaves_the_last_good_one(sites: Cuttable
         good = codec.decode(codec.decode(frame, snapshot.Signed).bundle, snapshot.Bundle)
         await bus.put(subjects.BUNDLE_BUCKET, "frankfurt", make(good, keys.signer))
         await bus.publish(subjects.bundle("frankfurt"), b"")
-        await asyncio.to_thread(
-            lambda: support.eventually(lambda: _count(sites, fault) > seen, "the agent has refused it")
-        )
+        await asyncio.to_thread(lambda: support.eventually(lambda: _count(sites, fault) > seen, "the agent has refused it"))
         await bus.put(subjects.BUNDLE_BUCKET, "frankfurt", frame)
         await bus.close()
 

@@ -71,7 +71,8 @@ def serves_and_brings_its_records(made: Cuttable) -> None:
         answer = app.chat.completions.create(model="quick", messages=[{"role": "user", "content": "hello"}])
     request = answer.id.removeprefix("chatcmpl-")
     support.eventually(
-        lambda: request in {fields["request"] for fields in support.ledger_fields(made.system, "run")}, "its record is in the ledger"
+        lambda: request in {fields["request"] for fields in support.ledger_fields(made.system, "run")},
+        "its record is in the ledger",
     )
     support.eventually(lambda: made.status(SITE)["journal_proved"] == made.status(SITE)["journal_records"], "it has the proof")
 
@@ -92,7 +93,10 @@ def hosts() -> Iterator[None]:
 def test_an_agent_connects_directly_by_tls_alone(tmp_path: Path, certificates: Path, hosts: None) -> None:
     made, _ = prepared(tmp_path, certificates)
     name, port = SITE.name, made.system.nats_port
-    made.system.own[name] = {"RINGFENCE_AGENT_BROKER_URL": f"tls://{NAME}:{port}", "RINGFENCE_AGENT_BROKER_CA": str(certificates / "broker-ca.pem")}
+    made.system.own[name] = {
+        "RINGFENCE_AGENT_BROKER_URL": f"tls://{NAME}:{port}",
+        "RINGFENCE_AGENT_BROKER_CA": str(certificates / "broker-ca.pem"),
+    }
     try:
         made.system.start()
         asyncio.run(made.system.wait_for_hub())
@@ -101,7 +105,13 @@ def test_an_agent_connects_directly_by_tls_alone(tmp_path: Path, certificates: P
             with pytest.raises((BusUnavailable, TimeoutError)):
                 asyncio.run(_connect(Login(url, name, "whatever", ca)))
         published = support.command(
-            "ringfence", "models", "publish", tmp_path / "models" / "quick" / "1", "--state", made.system.hub, **made.system.own["hub"]
+            "ringfence",
+            "models",
+            "publish",
+            tmp_path / "models" / "quick" / "1",
+            "--state",
+            made.system.hub,
+            **made.system.own["hub"],
         )
         assert published.returncode == 0, published.stderr
     finally:
@@ -154,7 +164,18 @@ def test_a_broker_of_ones_own_takes_hub_and_agents(tmp_path: Path, certificates:
     made, _ = prepared(tmp_path, certificates)
     name, port, configuration = SITE.name, system.free_port(), tmp_path / "nats.conf"
     password = {"RINGFENCE_NATS_PASSWORD": "chosen for the test"}
-    options = ("-o", configuration, "--store", tmp_path / "store", "--host", "127.0.0.1", "--port", port, "--state", made.system.hub)
+    options = (
+        "-o",
+        configuration,
+        "--store",
+        tmp_path / "store",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+        "--state",
+        made.system.hub,
+    )
     refused = support.command("ringfence", "nats", "config", *options)
     assert refused.returncode == 2 and "RINGFENCE_NATS_PASSWORD is not set" in refused.stderr
     told = support.command(
@@ -166,7 +187,10 @@ def test_a_broker_of_ones_own_takes_hub_and_agents(tmp_path: Path, certificates:
         "RINGFENCE_NATS_URL": f"tls://{NAME}:{port}", "RINGFENCE_NATS_CA": str(certificates / "broker-ca.pem"),
         "RINGFENCE_CHECKPOINT_S": "1", **password,
     }  # fmt: skip
-    made.system.own[name] = {"RINGFENCE_AGENT_BROKER_URL": f"tls://{NAME}:{port}", "RINGFENCE_AGENT_BROKER_CA": str(certificates / "broker-ca.pem")}
+    made.system.own[name] = {
+        "RINGFENCE_AGENT_BROKER_URL": f"tls://{NAME}:{port}",
+        "RINGFENCE_AGENT_BROKER_CA": str(certificates / "broker-ca.pem"),
+    }
     try:
         with nats_server(configuration, port):
             made.system.start()
