@@ -36,7 +36,7 @@ from sync.api.server import Server
 from sync.audit import chain, rows
 from sync.audit.journal import Journal
 from sync.bundle.limits import Limits
-from sync.bus.nats import Login, NatsBus
+from sync.bus.nats import NatsBus
 from sync.bus.port import Incoming
 from sync.kit import clock as clocks
 from sync.kit import errors, files, logs
@@ -74,8 +74,7 @@ class Agent:
         self.boot = secrets.token_hex(4)
         self.registry = Registry()
         self.faults = Faults(settings.state / FAULTS, self.registry, self.clock)
-        broker = settings.broker_url or admission.broker_url
-        login = Login(broker, self.me.id, admission.broker_password, settings.broker_ca)
+        login = self.me.login(settings.broker_url, settings.broker_ca)
         self.bus = NatsBus(login, self.me.id, agent=self.me.id, on_change=self._line_changed)
         site = SiteId(admission.site)
         self.guard = Guard(settings.state, self.me.id, site, self.me.hub_key, keys.at_rest, self.clock, self.faults.note)

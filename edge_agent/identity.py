@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sync.bus.nats import Login
 from sync.crypto import keyring
 from sync.crypto.signing import PublicKey
 from sync.kit import errors, files, ids
@@ -27,6 +28,10 @@ class Identity:
     @property
     def hub_key(self) -> PublicKey:
         return PublicKey(self.admission.hub_key)
+
+    def login(self, url: str, ca: Path | None) -> Login:
+        """As whom this agent logs in at the broker: at `url`, or where the admission says."""
+        return Login(url or self.admission.broker_url, self.id, self.admission.broker_password, ca)
 
 
 def request(state: Path, name: str) -> enrolment.Request:

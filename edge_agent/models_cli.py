@@ -30,7 +30,7 @@ from edge_agent.inference.repository.adding import Told, Wish
 from edge_agent.inference.repository.folder import ModelsFolder
 from edge_agent.inference.repository.lifecycle import Repository
 from edge_agent.settings import Settings
-from sync.bus.nats import Login, NatsBus
+from sync.bus.nats import NatsBus
 from sync.crypto.signing import PublicKey
 from sync.kit import errors, logs
 
@@ -76,7 +76,7 @@ def add(
         "temperature": temperature, "about": about,
     }  # fmt: skip
     wish = Wish(name, version, trust_it, fields)
-    with _progress() as told:
+    with progress() as told:
         made = _add(chosen, folder, hub, source, wish, subfolder, told)
     out.print(f"The model '{made.name}', version {made.version}, is added: {made.task}, {len(made.files)} files.")
 
@@ -91,7 +91,7 @@ def import_(
     if not file.is_file():
         raise errors.Misconfigured(f"There is no file {file}.", code="file_unreadable")
     chosen, folder, hub = _opened(models, state)
-    with _progress() as told:
+    with progress() as told:
         made = _add(chosen, folder, hub, str(file), Wish(), "", told)
     out.print(f"The model '{made.name}', version {made.version}, is added: {made.task}, {len(made.files)} files.")
 
@@ -100,7 +100,7 @@ def import_(
 def pull(name: Name, models: Models = None, state: State = None) -> None:
     """Takes the newest version of a model from the hub, where this agent does not have it."""
     chosen, folder, hub = _opened(models, state)
-    with _progress() as told:
+    with progress() as told:
         made = _add(chosen, folder, hub, f"rf:{name}", Wish(), "", told)
     out.print(f"The model '{made.name}' has version {made.version} now.")
 
@@ -250,7 +250,7 @@ def _add(
     kind, _, rest = source.partition(":")
     if kind == "rf" and rest:
         name, _, version = rest.partition("@")
-        return _from_hub(chosen, folder, name, version, told)
+        return from_hub(chosen, folder, name, version, told)
     if kind == "hf" and rest:
         if not wish.trust:
             raise adding.Untrusted(
@@ -273,12 +273,12 @@ def _add(
     return adding.add(folder, path, wish, hub=hub, resources=chosen.resources, told=told)
 
 
-def _from_hub(chosen: Settings, folder: ModelsFolder, name: str, version: str, told: Told) -> Manifest:
+def from_hub(chosen: Settings, folder: ModelsFolder, name: str, version: str, told: Told) -> Manifest:
+    """Fetches a model from the hub, and adds it. Raises BadFolder where the hub has none, or it is here already."""
     me = identity.load(chosen.state)
-    login = Login(chosen.broker_url or me.admission.broker_url, me.id, me.admission.broker_password)
 
     async def fetch() -> tuple[Path, str, str]:
-        bus = NatsBus(login, me.id, agent=me.id)
+        bus = NatsBus(me.login(chosen.broker_url, chosen.broker_ca), me.id, agent=me.id)
         await bus.connect()
         try:
             package = await hub_store.find(bus, name, version, me.hub_key)
@@ -363,7 +363,7 @@ def _opened(models: Path | None, state: Path | None) -> tuple[Settings, ModelsFo
 
 
 @contextmanager
-def _progress() -> Iterator[Told]:
+def progress() -> Iterator[Told]:
     """A bar for bytes, on the error output; nothing where nobody looks."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     console = Console(stderr=True)

@@ -5,13 +5,13 @@ RINGFENCE_BENCH_RECORDS sets how many records the large ledger has; 10 million b
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from bench import ROOT, Row, at_least, at_most
@@ -19,63 +19,17 @@ from bench_audit import FIELDS
 from rich.progress import Progress
 
 from orchestrator.ledger import checkpoints, records
-from orchestrator.ledger.checkpoints import Checkpoints
-from orchestrator.ledger.ingest import Ledger
 from orchestrator.ledger.verify import Verifier
-from orchestrator.store.database import Database
-from orchestrator.store.ledger import SqlLedger
 from orchestrator.store.ledger_reading import SqlLedgerReader
-from sync.audit import chain, merkle, replication
-from sync.bus.nats import FETCH
+from sync.audit import merkle
 from sync.crypto import signing
-from sync.kit import process
-from sync.kit.clock import SystemClock
-from sync.kit.faults import Faults
-from sync.kit.ids import AgentId, Epoch, TenantId
-from sync.kit.metrics import Registry
-from sync.wire.messages import MAX_ENVELOPE, Envelope
+from sync.kit import files, process
+from tests.support.ledgers import AUTHOR, EPOCH, TENANT, Batch, Filling
 
-TENANT, AUTHOR, EPOCH = TenantId("t"), AgentId("bench"), Epoch("e" * 20)
 SIGNER = signing.Signer(bytes(32))
 LARGE = int(os.environ.get("RINGFENCE_BENCH_RECORDS", "10000000"))
 SLICE, ROUNDS = 100_000, 5
 PROOFS = 300
-Batch = list[tuple[Envelope, signing.PublicKey]]
-
-
-class Made:
-    """A ledger of its own, and the author that fills it."""
-
-    def __init__(self, folder: Path, fields: dict[str, object]) -> None:
-        folder.mkdir()
-        self.database = Database(folder / "ledger.db")
-        self.store = SqlLedger(self.database)
-        clock, faults = SystemClock(), Faults(folder / "faults.json", Registry(), SystemClock())
-        self.ledger = Ledger(self.store, SIGNER, clock, faults, lambda *_: b"")
-        self.checkpoints = Checkpoints(self.store, SIGNER, clock, faults, folder / "mark")
-        self._fields = fields
-        self._at = chain.start(AUTHOR, EPOCH)
-
-    def batches(self, count: int) -> Iterator[Batch]:
-        """Envelopes of the next records, as many at a time as a hub takes from its broker."""
-        for _ in range(0, count, MAX_ENVELOPE * FETCH):
-            yield [(self._envelope(), SIGNER.public_key) for _ in range(FETCH)]
-
-    def _envelope(self) -> Envelope:
-        first, entries = self._at.next, []
-        for _ in range(MAX_ENVELOPE):
-            entry = chain.make(TENANT, AUTHOR, EPOCH, self._at.next, 1.7e9, 1.0, "run", self._at.head, b"", self._fields)
-            entries.append(entry)
-            self._at = chain.Position(AUTHOR, EPOCH, self._at.next + 1, chain.link(entry))
-        return replication.make_envelope(AUTHOR, EPOCH, first, entries, SIGNER)
-
-    async def take(self, batches: list[Batch]) -> float:
-        """Records a second into the ledger, its checkpoint included."""
-        began = time.perf_counter()
-        for batch in batches:
-            await self.ledger.take(batch)
-        await self.checkpoints.sign()
-        return sum(len(envelope.entries) for batch in batches for envelope, _ in batch) / (time.perf_counter() - began)
 
 
 def measure() -> list[Row]:
@@ -84,7 +38,7 @@ def measure() -> list[Row]:
 
 
 async def _ingest(folder: Path) -> list[Row]:
-    made = Made(folder / "ingest", FIELDS)
+    made = Filling(files.make_private_folder(folder / "ingest"), SIGNER, FIELDS)
     await made.database.open()
     bulk = sqlite3.connect(folder / "bulk.db")
     bulk.execute("pragma journal_mode=wal")
@@ -139,7 +93,7 @@ async def _verify(reader: SqlLedgerReader) -> int:
 
 async def _large(folder: Path) -> list[Row]:
     """A ledger of many small records: the first ones' rate against the last ones', and proofs of records anywhere in it."""
-    made = Made(folder / "large", {"request": "req_" + "0" * 26})
+    made = Filling(files.make_private_folder(folder / "large"), SIGNER, {"request": "req_" + "0" * 26})
     await made.database.open()
     first, last = [], []
     with Progress(transient=True) as progress:
@@ -171,6 +125,4 @@ async def _large(folder: Path) -> list[Row]:
 
 def _share(size: int) -> float:
     """What is left of the rate where a record's cost grows with the logarithm of the tree's size."""
-    import math
-
     return math.log(ROUNDS * SLICE / 2) / math.log(size)

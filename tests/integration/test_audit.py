@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -23,6 +21,7 @@ import pytest
 import system
 
 from tests.support import running as support
+from tests.support.hub import ask, at_hub, await_record, in_ledger
 
 VERIFY = support.ROOT / "packaging" / "verify" / "verify.py"
 KEEPING = """
@@ -47,35 +46,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[system.System]
     asyncio.run(made.wait_for_agents([place.name]))
     yield made
     made.stop_all()
-
-
-def at_hub(running: system.System, *arguments: object, code: int = 0) -> str:
-    done = support.command("ringfence", *arguments, "--state", running.hub)
-    assert done.returncode == code, done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
-
-
-def ask(running: system.System, text: str, url: str = "", **headers: str) -> str:
-    """The id of an answered request."""
-    body = {"model": "quick", "messages": [{"role": "user", "content": text}]}
-    request = urllib.request.Request(f"{url or running.url}/v1/chat/completions", data=json.dumps(body).encode())
-    for name, value in {"authorization": f"Bearer {running.api_key}", "cache-control": "no-store", **headers}.items():
-        request.add_header(name, value)
-    with urllib.request.urlopen(request, timeout=60) as response:
-        response.read()
-        return str(response.headers["x-request-id"])
-
-
-def in_ledger(running: system.System, request: str) -> list[dict[str, object]]:
-    told = at_hub(running, "audit", "search", "--where", f"request={request}", "--json")
-    return [json.loads(line) for line in told.splitlines()]
-
-
-def await_record(running: system.System, request: str, count: int = 2) -> list[dict[str, object]]:
-    return support.eventually(
-        lambda: rows if len(rows := in_ledger(running, request)) == count else None, "the records are in the ledger"
-    )
 
 
 def stranger(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -401,61 +371,3 @@ def test_records_whose_time_is_over_are_let_go_and_every_proof_holds(running: sy
     told = at_hub(running, "audit", "verify")
     assert "intact" in told and "the hash alone is left" in told
     support.eventually(lambda: "retention" in at_hub(running, "audit", "search", "--kind", "retention"), "it is in the audit log")
-
-
-# --- backup and restore
-
-
-def test_a_destroyed_hub_is_restored_and_gets_again_what_came_after_the_backup(tmp_path: Path) -> None:
-    """The hub asks again: agents hold receipts from after the backup, and nothing is lost."""
-    made = system.System(tmp_path / "run", [support.ONPREM], support.models(tmp_path / "models"), support.CONFIGURATION)
-    made.environment = {"RINGFENCE_CHECKPOINT_S": "1"}
-    phrase, wrong, archive = tmp_path / "phrase", tmp_path / "wrong", tmp_path / "hub.backup"
-    phrase.write_text("a passphrase of some length\n")
-    wrong.write_text("another passphrase of some length\n")
-    asyncio.run(made.prepare("acme"))
-    try:
-        made.start()
-        asyncio.run(made.wait_for_hub())
-        asyncio.run(made.wait_for_agents([support.ONPREM.name]))
-        before = ask(made, "before")
-        await_record(made, before)
-        assert "MiB before compression" in at_hub(made, "backup", "-o", archive, "--passphrase-file", phrase)
-        after = [ask(made, "after") for _ in range(5)]
-        for request in after:
-            await_record(made, request)
-
-        def proved() -> bool:
-            told = json.loads((made.agent(support.ONPREM.name) / "status.json").read_text())
-            return told["journal_proved"] == told["journal_records"]
-
-        support.eventually(proved, "the agent has proofs of everything")
-        made.stop("hub", signal.SIGKILL)
-        shutil.rmtree(made.hub)
-        restore = ("restore", archive, "--passphrase-file")
-        assert "does not open this archive" in at_hub(made, *restore, wrong, code=2)
-        cut = tmp_path / "cut.backup"
-        cut.write_bytes(archive.read_bytes()[:-100])
-        assert "damaged or cut off" in at_hub(made, "restore", cut, "--passphrase-file", phrase, code=2)
-        assert "is no archive of Ringfence" in at_hub(made, "restore", phrase, "--passphrase-file", phrase, code=2)
-        assert not made.hub.exists()
-        assert "is restored" in at_hub(made, *restore, phrase)
-        assert "is not empty" in at_hub(made, *restore, phrase, code=2)
-        made.port = 0
-        made.start_hub()
-        asyncio.run(made.wait_for_hub())
-        asyncio.run(made.wait_for_agents([support.ONPREM.name]))
-        assert len(await_record(made, before)) == 2
-        for request in after:
-            # The run, which the agent has kept; the hub's own record of it went with its disk.
-            await_record(made, request, count=1)
-        assert "intact" in at_hub(made, "audit", "verify")
-        doctor = at_hub_doctor(made)
-        assert "ledger_restarted" in doctor
-        agent = support.command("ringfence-agent", "doctor", "--state", made.agent(support.ONPREM.name)).stdout
-        assert "hub_asks_again" in agent
-        last = ask(made, "goes on")
-        await_record(made, last)
-        support.eventually(proved, "the agent takes the proofs of the new generation")
-    finally:
-        made.stop_all()

@@ -1,0 +1,39 @@
+"""What a person does at a hub: asks, gives commands, looks into the ledger."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+
+import system
+
+from tests.support import running as support
+
+
+def at_hub(running: system.System, *arguments: object, code: int = 0) -> str:
+    done = support.command("ringfence", *arguments, "--state", running.hub)
+    assert done.returncode == code, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def ask(running: system.System, text: str, url: str = "", **headers: str) -> str:
+    """The id of an answered request."""
+    body = {"model": "quick", "messages": [{"role": "user", "content": text}]}
+    request = urllib.request.Request(f"{url or running.url}/v1/chat/completions", data=json.dumps(body).encode())
+    for name, value in {"authorization": f"Bearer {running.api_key}", "cache-control": "no-store", **headers}.items():
+        request.add_header(name, value)
+    with urllib.request.urlopen(request, timeout=60) as response:
+        response.read()
+        return str(response.headers["x-request-id"])
+
+
+def in_ledger(running: system.System, request: str) -> list[dict[str, object]]:
+    told = at_hub(running, "audit", "search", "--where", f"request={request}", "--json")
+    return [json.loads(line) for line in told.splitlines()]
+
+
+def await_record(running: system.System, request: str, count: int = 2) -> list[dict[str, object]]:
+    return support.eventually(
+        lambda: rows if len(rows := in_ledger(running, request)) == count else None, "the records are in the ledger"
+    )
