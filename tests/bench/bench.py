@@ -1,7 +1,7 @@
 """make bench: figures, each beside a limit or a peer measured in the same run, interleaved. Bounded in count; loopback only.
 
 make bench                 all parts
-make bench ONLY=gateway    one of: gateway, classifiers, inference, audit
+make bench ONLY=gateway    one of: gateway, classifiers, inference, audit, ledger, line
 """
 
 from __future__ import annotations

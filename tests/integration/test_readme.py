@@ -10,10 +10,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import system
+import typer
 
+from edge_agent import cli as agent_cli
+from orchestrator import cli as hub_cli
 from tests.support import running as support
 
 README = (support.ROOT / "README.md").read_text()
@@ -21,6 +25,12 @@ BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
     line.split("#")[0].strip() for language, block in BLOCKS if language == "sh" for line in block.splitlines() if line.strip()
 ]
+
+
+def _is_ours(path: Path) -> bool:
+    return not any(part.startswith(".") or part == "CHANGELOG.md" for part in path.relative_to(support.ROOT).parts)
+
+
 BY_CI = {"make demo", "make test"}
 NEEDS_TORCH = {"python -m onnxruntime_genai.models.builder -i HF_FOLDER -o built -p int4 -e cpu -c cache"}
 """guide itself was made by this command: packaging/models/build.sh runs it."""
@@ -85,6 +95,8 @@ def test_the_commands_of_the_readme_work_in_their_order(desk: tuple[Path, dict[s
             "there is a ledger",
         )
         assert "intact" in run("ringfence audit verify")
+        assert "all chained and signed" in run("ringfence doctor")
+        assert "all chained and signed" in run("ringfence-agent doctor")
     finally:
         for service in reversed(services):
             service.terminate()
@@ -97,6 +109,30 @@ def test_the_readme_has_no_command_that_nobody_runs() -> None:
     assert others == BY_CI | NEEDS_TORCH
     run = (support.ROOT / ".ci/run").read_text()
     assert "make demo" in run and "make test" in run
+
+
+@pytest.mark.parametrize(
+    "page", sorted(str(path.relative_to(support.ROOT)) for path in support.ROOT.glob("**/*.md") if _is_ours(path))
+)
+def test_every_command_of_the_pages_exists_with_its_options(page: str) -> None:
+    commands = {"ringfence": typer.main.get_command(hub_cli.cli), "ringfence-agent": typer.main.get_command(agent_cli.cli)}
+    for language, block in re.findall(r"```(\w*)\n(.*?)```", (support.ROOT / page).read_text(), re.DOTALL):
+        for line in block.splitlines() if language == "sh" else ():
+            words = shlex.split(line, comments=True)
+            while words and "=" in words[0]:
+                words.pop(0)
+            if words and words[0] in commands:
+                _check_command(commands[words[0]], words[1:], line)
+
+
+def _check_command(command: Any, words: list[str], line: str) -> None:
+    """Returns where there is such a command with such options."""
+    while hasattr(command, "commands") and words:
+        assert words[0] in command.commands, line
+        command, words = command.commands[words[0]], words[1:]
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    for word in words:
+        assert not word.startswith("-") or word == "-" or word.split("=")[0] in known, line
 
 
 def test_the_python_of_the_readme_works(running: system.System, tmp_path: Path) -> None:
