@@ -9,16 +9,18 @@ Invariants, each with a test of its words:
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.ledger.port import Batch, Growth, Incident, Kept, Leaf, LedgerStore, Move, Moved
 from sync.audit import chain, replication
+from sync.audit.journal import PLATFORM
 from sync.audit.replication import Intake, Outcome
 from sync.audit.tiles import Edge
 from sync.crypto import signing
-from sync.kit import crashpoints, logs
+from sync.kit import crashpoints, ids, logs
 from sync.kit.clock import Clock
 from sync.kit.faults import Fault, Faults
 from sync.kit.ids import AgentId, Epoch, TenantId
@@ -37,6 +39,8 @@ FAULTS = {
 SubjectOf = Callable[[TenantId, Content], bytes]
 """A keyed digest of whom a record is about, from what is sealed beside it; empty where nobody is named."""
 _Author = tuple[AgentId, Epoch]
+_ByTenant = dict[TenantId, list[tuple[int, bytes, bytes]]]
+"""Records by their tenant: number, bytes and hash of each."""
 
 
 @dataclass(slots=True)
@@ -118,22 +122,27 @@ class Ledger:
             draft.incidents.append(_incident(envelope, "broken", str(error)))
             return
         if intake.outcome is Outcome.NEW:
-            newest = chain.wall_of(intake.entries[-1])
+            newest, records = chain.wall_of(intake.entries[-1]), _by_tenant(intake, position)
+            if unfit := _unfit(newest, records):
+                why = f"{envelope.agent} sent a record {unfit}, at or after record {position.next}"
+                draft.incidents.append(_incident(envelope, "broken", why))
+                return
             if newest < wall - BACKWARDS_S:
                 why = f"the clock of {envelope.agent} went back by {wall - newest:.0f} s at record {position.next}"
                 draft.incidents.append(Incident(envelope.agent, envelope.epoch, "clock", why, b""))
-            await self._grow(draft, intake, position, envelope.contents)
+            await self._grow(draft, records, position, envelope.contents)
             before = draft.moves[author].before if author in draft.moves else position
             draft.moves[author] = Move(before, intake.position, newest)
             draft.positions[author] = intake.position, newest
         elif intake.outcome is not Outcome.DUPLICATE:
+            if author not in draft.moves and (await self._store.position(*author))[0] != position:
+                raise Moved(f"Records of {envelope.agent} came by another way in between.")
             draft.incidents.append(_incident(envelope, intake.outcome.value, intake.why))
 
-    async def _grow(self, draft: _Draft, intake: Intake, before: chain.Position, contents: Sequence[Content]) -> None:
+    async def _grow(
+        self, draft: _Draft, by_tenant: _ByTenant, before: chain.Position, contents: Sequence[Content]
+    ) -> None:  # fmt: skip
         """Adds the entries to their trees in the draft, with what is retained of them."""
-        by_tenant: dict[TenantId, list[tuple[int, bytes, bytes]]] = {}
-        for number, (entry, link) in enumerate(zip(intake.entries, intake.links, strict=True), before.next):
-            by_tenant.setdefault(chain.tenant_of(entry), []).append((number, entry, link))
         missing = [tenant for tenant in by_tenant if tenant not in draft.edges]
         if missing:
             draft.edges.update(await self._store.edges(missing))
@@ -180,6 +189,21 @@ class Ledger:
             self._told.popitem(last=False)
         self._faults.note(FAULTS[incident.kind], incident.why)
         await self._store.record_incident(incident, at=self._clock.wall())
+
+
+def _by_tenant(intake: Intake, before: chain.Position) -> _ByTenant:
+    found: _ByTenant = {}
+    for number, (entry, link) in enumerate(zip(intake.entries, intake.links, strict=True), before.next):
+        found.setdefault(chain.tenant_of(entry), []).append((number, entry, link))
+    return found
+
+
+def _unfit(newest: float, records: _ByTenant) -> str:
+    """What no author of ours writes, though it is signed and chained; empty where there is no such thing."""
+    nobody = next((tenant for tenant in records if tenant != PLATFORM and not ids.is_name(tenant)), None)
+    if nobody is not None:
+        return f"of a tenant '{nobody[:60]}'"
+    return "" if math.isfinite(newest) else "of no time"
 
 
 def _incident(envelope: Envelope, kind: str, why: str) -> Incident:

@@ -96,8 +96,11 @@ def proof(leaf: int, hashes: Sequence[bytes], note: str) -> str:
 
 
 def moment(at: float) -> str:
-    """A time for people and programs: UTC, to the millisecond."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    """A time for people and programs: UTC, to the millisecond; as it is where it is none, which an author may claim."""
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return str(at)
 
 
 def _plain(value: object) -> object:

@@ -335,7 +335,8 @@ class Journal:
         except errors.Corrupt as error:
             failure = error
             self._tell(item.loop, lambda: _fail(item.done, failure))
-        except (sqlite3.Error, errors.RingfenceError) as error:
+        except Exception as error:
+            # As above: this thread outlives whatever it was asked to do.
             failure = AuditUnavailable(f"The journal could not be changed ({error}).")
             self._tell(item.loop, lambda: _fail(item.done, failure))
 

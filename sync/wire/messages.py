@@ -22,7 +22,8 @@ from sync.kit.ids import (
 from sync.wire.codec import KIB, MIB
 from sync.wire.levels import CacheScope, Level, Zone
 
-Int = Annotated[int, pydantic.Strict()]
+Int = Annotated[int, pydantic.Strict(), pydantic.Field(ge=-(2**63), lt=2**63)]
+"""What a database can hold too: msgpack goes one bit further."""
 Str = Annotated[str, pydantic.Strict()]
 Bytes = Annotated[bytes, pydantic.Strict()]
 Bool = Annotated[bool, pydantic.Strict()]
