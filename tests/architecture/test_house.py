@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -60,3 +64,33 @@ def test_onnxruntime_sends_and_keeps_no_telemetry(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.rglob("*")), "onnxruntime has written something"
+
+
+def test_whoever_installs_one_half_gets_all_that_it_imports() -> None:
+    """What a package imports is declared: for all, or by the extra of its half."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {extra: _names(wanted) for extra, wanted in project["optional-dependencies"].items()}
+    core, made_by = _names(project["dependencies"]), importlib.metadata.packages_distributions()
+    for package, extra in {"sync": "", "classifiers": "", "orchestrator": "hub", "edge_agent": "agent"}.items():
+        allowed = core | declared.get(extra, set())
+        for path in (ROOT / package).rglob("*.py"):
+            if {"training", "evaluation"} & set(path.parts):
+                continue
+            for top in _imported(path) - set(sys.stdlib_module_names) - set(PACKAGES):
+                owners = {_plain(name) for name in made_by.get(top, [top])}
+                assert owners & allowed, f"{path} imports {top}, which '{package}' does not declare"
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {_plain(re.split(r"[\[<>=; ]", requirement)[0]) for requirement in requirements}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _imported(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    return {name.split(".")[0] for name in names}
