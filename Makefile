@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 ONLY ?=
 
-.PHONY: help setup demo test unit lint bench bench-models eval peer lock clean
+.PHONY: help setup demo test unit lint bench bench-models eval peer deb lock clean
 help:  ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
@@ -55,11 +55,16 @@ bench-models: $(READY)  ## Builds the models of make bench ONLY=inference, and l
 peer:  ## Presidio in a venv of its own, for make bench ONLY=classifiers to measure beside us
 	@$(PYTHON) -m venv .venv-presidio && .venv-presidio/bin/python -m pip install --quiet --disable-pip-version-check presidio-analyzer==2.2.366
 
+deb: $(READY)  ## dist/ringfence-agent_VERSION_amd64.deb: everything but Python in it, the same bytes each time
+	@$(BIN)/python packaging/deb/build.py agent
+
 eval: $(READY)  ## The classifier's scores on every set, with their targets (ARGS=--wrong shows the mistakes)
 	@$(BIN)/python -m classifiers.evaluation $(ARGS)
 
 lock: pyproject.toml  ## Pins every package again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --generate-hashes --no-strip-extras --no-header -o requirements.lock pyproject.toml
+	uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra agent --generate-hashes --no-strip-extras --no-header \
+	  -c requirements.lock -o packaging/deb/agent.lock pyproject.toml
 
 clean:  ## Removes what make has made
-	rm -rf $(VENV) .venv-presidio .bench-models .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json
+	rm -rf dist $(VENV) .venv-presidio .bench-models .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json

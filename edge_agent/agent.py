@@ -32,6 +32,7 @@ from edge_agent.pace import Pace
 from edge_agent.runner import Runner
 from edge_agent.settings import Settings
 from edge_agent.site import Site
+from edge_agent.supervision import Supervisor
 from sync.api.server import Server
 from sync.audit import chain, rows
 from sync.audit.journal import Journal
@@ -99,6 +100,7 @@ class Agent:
         self.pace = Pace(self.clock, settings.backlog_kib_s << 10, busy=lambda: bool(self.runner.at_work))
         self.timetable = Timetable()
         self.outbox: Outbox | None = None
+        self.supervisor = Supervisor(os.environ, self.journal.answer)
         self.server = self._server() if settings.http_port is not None else None
 
     async def start(self) -> None:
@@ -141,10 +143,13 @@ class Agent:
         if self.server is not None:
             port = await self.server.start(self.settings.http_host, self.settings.http_port or 0)
             self.url = f"http://{self.settings.http_host}:{port}"
+        self.tasks.keep("supervision", self.supervisor.keep_telling)
+        self.supervisor.say("READY=1")
         log.info("agent_ready", agent=self.me.id, models=self.repository.names, bundle=self.guard.current.serial)
 
     async def stop(self) -> None:
         """Takes nothing new, ends what is at work, writes what waits, and goes."""
+        self.supervisor.say("STOPPING=1")
         self.intake.accepting = False
         self.timetable.stop()
         if self.server is not None:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from edge_agent import agent as agents
-from edge_agent import airgap, diagnosis, identity, leaf, models_cli, rebuild, settings
+from edge_agent import airgap, config_cli, diagnosis, identity, leaf, models_cli, rebuild, settings
 from sync.audit import rows
 from sync.crypto import keyring
 from sync.kit import checkup, commands, errors, files, logs, process
@@ -29,6 +29,7 @@ journal_cli = typer.Typer(help="This agent's audit journal.", no_args_is_help=Tr
 cli.add_typer(models_cli.cli, name="models")
 cli.add_typer(journal_cli, name="journal")
 cli.add_typer(bundle_cli, name="bundle")
+cli.add_typer(config_cli.cli, name="config")
 cli.command()(rebuild.rebuild)
 out = Console()
 

@@ -1,4 +1,7 @@
-"""The agent's settings, read once at the start: from the environment (RINGFENCE_AGENT_…), then from the command line."""
+"""The agent's settings, read once at the start: from the command line, the environment (RINGFENCE_AGENT_…), then a file.
+
+The file is the one that RINGFENCE_AGENT_CONFIG names: YAML, with the settings' own names as keys.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,15 @@ import os
 from pathlib import Path
 
 import pydantic
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from classifiers.onnx.session import CPU
 from edge_agent.inference.opening import Resources
 from sync.kit import errors
+
+CONFIG = "RINGFENCE_AGENT_CONFIG"
+"""The variable that names the file."""
+MAX_FILE = 64 * 1024
 
 
 class Settings(BaseSettings):
@@ -72,6 +79,15 @@ class Settings(BaseSettings):
     log_level: str = pydantic.Field("info", pattern="^(debug|info|warning|error)$")
     """debug, info, warning or error."""
 
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's own names
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
+        path = os.environ.get(CONFIG)
+        return (init_settings, env_settings, *([_file(settings_cls, Path(path))] if path else []))
+
     @property
     def journal(self) -> Path:
         return self.state / "journal.db"
@@ -90,5 +106,36 @@ def read(**given: object) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except pydantic.ValidationError as error:
-        wrong = "; ".join(f"RINGFENCE_AGENT_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
-        raise errors.Misconfigured(f"A setting is wrong: {wrong}.", code="bad_setting") from error
+        told = "; ".join(f"{_name(str(e['loc'][0]))}: {e['msg']}" for e in error.errors())
+        raise errors.Misconfigured(f"A setting is wrong: {told}.", code="bad_setting") from error
+
+
+def _file(settings_cls: type[BaseSettings], path: Path) -> YamlConfigSettingsSource:
+    """What the file says. Raises Misconfigured where it cannot be read, or names what is no setting."""
+    try:
+        if path.stat().st_size > MAX_FILE:
+            raise errors.Misconfigured(f"{path} is over {MAX_FILE} bytes: it is no file of settings.", code="bad_setting")
+        source = YamlConfigSettingsSource(settings_cls, yaml_file=path)
+    except OSError as error:
+        raise errors.Misconfigured(
+            f"{path}, which {CONFIG} names, cannot be read ({error.strerror}).", code="bad_setting"
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise errors.Misconfigured(f"{path} is no mapping of settings to values: {error}.", code="bad_setting") from error
+    except Exception as error:  # whatever its YAML parser raises, which is its own affair
+        told = " ".join(str(error).split())[:300]
+        raise errors.Misconfigured(f"{path} is not YAML: {told}.", code="bad_setting") from error
+    for key in source.yaml_data or {}:
+        if key not in settings_cls.model_fields:
+            known = ", ".join(settings_cls.model_fields)
+            raise errors.Misconfigured(f"{path}: there is no setting '{str(key)[:60]}': there are {known}.", code="bad_setting")
+    return source
+
+
+def _name(field: str) -> str:
+    """What a person calls a setting, where it may have come from either."""
+    return (
+        f"RINGFENCE_AGENT_{field.upper()} (or '{field}' in the file)"
+        if os.environ.get(CONFIG)
+        else f"RINGFENCE_AGENT_{field.upper()}"
+    )

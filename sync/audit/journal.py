@@ -177,6 +177,10 @@ class Journal:
         """Notes that the hub has proved to hold the records below `upto`; seals them when there are many."""
         await self._do(lambda: self._prove(upto, pins, hub_seen))
 
+    async def answer(self) -> None:
+        """Returns when the writer thread has done what waits: it lives, and its disk does."""
+        await self._do(lambda: None)
+
     async def seal(self) -> None:
         """Seals every proved record, however few."""
         await self._do(lambda: self._seal(least=1))

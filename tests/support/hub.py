@@ -17,9 +17,9 @@ def at_hub(running: system.System, *arguments: object, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def ask(running: system.System, text: str, url: str = "", **headers: str) -> str:
+def ask(running: system.System, text: str, url: str = "", model: str = "quick", **headers: str) -> str:
     """The id of an answered request."""
-    body = {"model": "quick", "messages": [{"role": "user", "content": text}]}
+    body = {"model": model, "messages": [{"role": "user", "content": text}]}
     request = urllib.request.Request(f"{url or running.url}/v1/chat/completions", data=json.dumps(body).encode())
     for name, value in {"authorization": f"Bearer {running.api_key}", "cache-control": "no-store", **headers}.items():
         request.add_header(name, value)

@@ -32,9 +32,13 @@ class Cuttable:
             self.system.own[place.name] = {"RINGFENCE_AGENT_BROKER_URL": self.proxies[place.name].url}
         self.system.environment = {"RINGFENCE_CHECKPOINT_S": "1"}
         asyncio.run(self.system.prepare(tenant))
-        self.system.start()
-        asyncio.run(self.system.wait_for_hub())
-        asyncio.run(self.system.wait_for_agents([place.name for place in places]))
+        try:
+            self.system.start()
+            asyncio.run(self.system.wait_for_hub())
+            asyncio.run(self.system.wait_for_agents([place.name for place in places]))
+        except system.NotReady:
+            self.close()
+            raise
 
     def close(self) -> None:
         self.system.stop_all()
