@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from edge_agent import agent as agents
-from edge_agent import airgap, config_cli, diagnosis, identity, leaf, models_cli, rebuild, settings
+from edge_agent import airgap, config_cli, diagnosis, identity, leaf, models_cli, rebuild, settings, support_bundle
 from sync.audit import rows
 from sync.crypto import keyring
 from sync.kit import checkup, commands, errors, files, logs, process
@@ -31,6 +31,7 @@ cli.add_typer(journal_cli, name="journal")
 cli.add_typer(bundle_cli, name="bundle")
 cli.add_typer(config_cli.cli, name="config")
 cli.command()(rebuild.rebuild)
+cli.command()(support_bundle.support_bundle)
 out = Console()
 
 State = Annotated[

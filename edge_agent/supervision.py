@@ -2,7 +2,7 @@
 
 Invariants, each with a test of its words:
 - it lives only while its loop turns and its journal takes work: a process that merely exists is started anew;
-- without a service manager nothing is said, and nothing fails.
+- without a service manager nothing is said, and nothing fails; one that does not read stops nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Supervisor:
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:
+                line.setblocking(False)  # one that does not read must not stop this loop
                 line.connect(address)
                 line.sendall(state.encode())
         except OSError as error:

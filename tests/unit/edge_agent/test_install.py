@@ -115,6 +115,12 @@ async def test_it_lives_only_while_its_parts_answer(manager) -> None:
         line.recv(100)
 
 
+def test_a_service_manager_that_does_not_read_stops_nothing(manager) -> None:
+    supervisor = Supervisor(manager[1], fine)
+    for _ in range(1000):  # far more than its queue holds
+        supervisor.say("WATCHDOG=1")
+
+
 async def test_without_a_service_manager_nothing_is_said_and_nothing_fails(tmp_path: Path) -> None:
     for environment in ({}, {"NOTIFY_SOCKET": str(tmp_path / "nobody")}, {"WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"}):
         supervisor = Supervisor(environment, fine)
