@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from edge_agent.pace import Pace
 from sync.audit import chain, proving, replication
@@ -37,6 +38,18 @@ HEAD_EVERY_S = 60.0
 BACKLOG = 2 * MAX_ENVELOPE
 """Records that wait, from which on it is a backlog: it is paced, and waits for requests."""
 Note = Callable[[Fault, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An envelope, and its bytes."""
+
+    envelope: Envelope
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        return self.envelope.first + len(self.envelope.entries)
 
 
 class Outbox:
@@ -69,23 +82,26 @@ class Outbox:
         """Publishes what there is, waits for more. Runs until cancelled."""
         journal = self._journal
         pauses = backoff.jittered(first_s=0.2, most_s=5.0)
+        ahead: asyncio.Task[_Ready | None] | None = None
         while True:
             journal.grew.clear()
             self._rewind_after_silence()
-            entries, contents = await asyncio.to_thread(self._next)
-            if not entries:
+            ready = await ahead if ahead is not None else None
+            ahead = None
+            if ready is None or ready.envelope.first != self.cursor.published:
+                ready = await asyncio.to_thread(self._make, self.cursor.published)
+            if ready is None:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(journal.grew.wait(), SILENCE_S)
                 await asyncio.sleep(LINGER_S)
                 continue
             try:
-                first = self.cursor.published
-                envelope = replication.make_envelope(self._me, journal.epoch, first, entries, self._signer, contents)
-                data = codec.encode(envelope)
-                if journal.position.next - first > BACKLOG:
-                    await self._pace.wait(len(data))
+                if journal.position.next - ready.envelope.first > BACKLOG:
+                    await self._pace.wait(len(ready.data))
+                    # The next one is made while the broker syncs this one.
+                    ahead = asyncio.create_task(asyncio.to_thread(self._make, ready.end))
                 crashpoints.reach("outbox.made")
-                await self._publish(envelope, data)
+                await self._publish(ready.envelope, ready.data)
                 pauses = backoff.jittered(first_s=0.2, most_s=5.0)
             except (BusUnavailable, StreamFull) as error:
                 log.debug("outbox_waits", code=error.code)
@@ -176,9 +192,16 @@ class Outbox:
         self.cursor = self.cursor.receipted_to(receipt.upto)
         await self._journal.receipted(receipt.upto)
 
-    def _next(self) -> tuple[list[bytes], list[Content]]:
-        """What goes into the next envelope."""
-        first = self.cursor.published
+    def _make(self, first: int) -> _Ready | None:
+        """The envelope of the records from this one on; None where there are none."""
+        entries, contents = self._next(first)
+        if not entries:
+            return None
+        envelope = replication.make_envelope(self._me, self._journal.epoch, first, entries, self._signer, contents)
+        return _Ready(envelope, codec.encode(envelope))
+
+    def _next(self, first: int) -> tuple[list[bytes], list[Content]]:
+        """What goes into the envelope that begins with this record."""
         entries = self._journal.read(first, MAX_ENVELOPE)
         contents = self._journal.contents(first, first + len(entries))
         size = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import and_, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, func, insert, select, union_all, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -41,7 +41,7 @@ class SqlLedger:
     async def link_at(self, author: AgentId, epoch: Epoch, sequence: int) -> bytes | None:
         t = tables.segments
         found = select(t.c.entries).where(
-            t.c.author == author, t.c.epoch == epoch, t.c.first_sequence <= sequence, t.c.last_sequence >= sequence
+            t.c.author == author, t.c.epoch == epoch, t.c.first_sequence <= sequence, t.c.last_sequence >= sequence, _near(sequence)
         )
         async with self._database.reading() as connection:
             packed = (await connection.scalars(found)).all()
@@ -137,7 +137,13 @@ class SqlLedger:
         t = tables.segments
         found = (
             select(t.c.tenant, t.c.first_leaf, t.c.entries)
-            .where(t.c.author == author, t.c.epoch == epoch, t.c.last_sequence >= first, t.c.first_sequence < first + limit)
+            .where(
+                t.c.author == author,
+                t.c.epoch == epoch,
+                t.c.last_sequence >= first,
+                t.c.first_sequence < first + limit,
+                _near(first),
+            )
             .order_by(t.c.first_sequence)
         )
         async with self._database.reading() as connection:
@@ -189,10 +195,25 @@ class SqlLedger:
         return [AgentId(author) for author in found]
 
 
+def _near(sequence: int) -> ColumnElement[bool]:
+    """Segments that may hold a record: none is longer than an envelope. Without this, a look-up begins at an author's first one."""
+    return tables.segments.c.first_sequence > sequence - segments.LONGEST
+
+
 async def _full_tiles(connection: AsyncConnection, tenant: TenantId, wanted: set[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+    if not wanted:
+        return {}
     t = tables.tiles
-    query = select(t.c.level, t.c.number, t.c.hashes).where(t.c.tenant == tenant, tuple_(t.c.level, t.c.number).in_(list(wanted)))
-    return {(row.level, row.number): row.hashes for row in await connection.execute(query)} if wanted else {}
+    by_level: dict[int, list[int]] = {}
+    for level, number in wanted:
+        by_level.setdefault(level, []).append(number)
+    # One look-up a level: for `(level, number) in (…)`, or for an OR, SQLite goes through a tenant's every tile.
+    columns = select(t.c.level, t.c.number, t.c.hashes)
+    looked_up = [
+        columns.where(t.c.tenant == tenant, t.c.level == level, t.c.number.in_(numbers)) for level, numbers in by_level.items()
+    ]
+    rows = await connection.execute(union_all(*looked_up))
+    return {(row.level, row.number): row.hashes for row in rows}
 
 
 async def _levels(connection: AsyncConnection, tenant: TenantId, size: int) -> tuple[tuple[bytes, ...], ...]:
