@@ -16,7 +16,7 @@ import typer
 from rich.table import Table
 
 from orchestrator import retention_cli, settings
-from orchestrator.console import State, err, out, progress, with_database
+from orchestrator.console import State, err, out, progress, show, with_database
 from orchestrator.http.errors import RESPONSES
 from orchestrator.ledger import checkpoints, export, records
 from orchestrator.ledger.records import Record, Wanted
@@ -102,7 +102,7 @@ def search(
         told = record.told()
         columns = ("time", "kind", "author", "principal", "model", "level", "zone", "outcome", "request")
         table.add_row(record.tenant, str(record.leaf), *(str(told.get(column, "")) for column in columns))
-    out.print(table)
+    show(table)
     if len(found) == limit:
         err.print(f"These are the first {limit}: --limit shows more, --since later ones.")
 
@@ -229,7 +229,7 @@ def gaps(state: State = None) -> None:
     for incident in incidents:
         table.add_row(records.moment(incident.at), incident.kind, incident.author, incident.epoch, incident.why)
     if incidents:
-        out.print(table)
+        show(table)
     if not missing and not incidents:
         out.print("Nothing is missing, and nothing was found wrong.")
         return

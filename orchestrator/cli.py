@@ -20,7 +20,7 @@ from classifiers import profiles
 from classifiers.engine import load
 from orchestrator import app, audit_cli, models_cli, nats_cli, recovery_cli, settings
 from orchestrator.access import keys as access
-from orchestrator.console import State, out, with_database
+from orchestrator.console import State, out, show, with_database
 from orchestrator.fleet import admission
 from orchestrator.store.administration import SqlAgents, SqlConfiguration, SqlKeys
 from orchestrator.store.database import Database
@@ -170,7 +170,7 @@ def keys_list(state: State = None) -> None:
     for key in with_database(state, lambda db: SqlKeys(db).keys()):
         expires = "never" if key.expires == access.NEVER else datetime.datetime.fromtimestamp(key.expires, datetime.UTC).isoformat()
         table.add_row(key.id, key.tenant, key.principal, ", ".join(key.roles), expires)
-    out.print(table)
+    show(table)
 
 
 @keys_cli.command("revoke")
@@ -222,7 +222,7 @@ def agents_list(state: State = None) -> None:
     table = Table("id", "zone", "site")
     for admitted in with_database(state, lambda db: SqlAgents(db).agents()):
         table.add_row(admitted.agent.id, admitted.agent.zone, admitted.agent.site)
-    out.print(table)
+    show(table)
 
 
 @agents_cli.command("remove")

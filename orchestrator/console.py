@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from orchestrator import settings
 from orchestrator.store.database import Database
@@ -19,6 +20,8 @@ T = TypeVar("T")
 State = Annotated[Path | None, typer.Option("--state", help="The hub's folder.", show_default=False)]
 out = Console()
 err = Console(stderr=True)
+WIDEST = 1000
+"""Columns of a table, at most."""
 
 
 def with_database(state: Path | None, work: Callable[[Database], Coroutine[None, None, T]], *, make: bool = False) -> T:
@@ -37,6 +40,12 @@ def with_database(state: Path | None, work: Callable[[Database], Coroutine[None,
             await database.close()
 
     return asyncio.run(on_database())
+
+
+def show(table: Table) -> None:
+    """Prints a table as wide as it is: ids that are cut at a terminal's edge, or in a pipe, are of no use."""
+    needed = out.measure(table, options=out.options.update(width=WIDEST)).maximum
+    Console(width=max(out.width, needed)).print(table)
 
 
 def progress() -> Progress:

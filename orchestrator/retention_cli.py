@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from rich.table import Table
 
 from orchestrator import settings
-from orchestrator.console import State, out, progress, with_database
+from orchestrator.console import State, out, progress, show, with_database
 from orchestrator.journals import HUB
 from orchestrator.ledger import records
 from orchestrator.ledger.records import Record, Wanted
@@ -77,7 +78,7 @@ def erasures(state: State = None) -> None:
     for made in found:
         waiting = ", ".join(made.waiting) or "nobody: complete"
         table.add_row(made.id, made.tenant, records.moment(made.at), str(made.records), made.reason, waiting)
-    out.print(table)
+    show(table)
     if any(made.waiting for made in found):
         raise typer.Exit(1)
 
@@ -109,7 +110,7 @@ def holds(state: State = None) -> None:
     for held in with_database(state, look):
         what = "a subject" if held.subject else "everything"
         table.add_row(held.id, held.tenant, what, records.moment(held.since), held.reason)
-    out.print(table)
+    show(table)
 
 
 def lift(hold: Annotated[str, typer.Argument(help="The hold's id.")], state: State = None) -> None:
@@ -139,14 +140,24 @@ def subject(
             raise errors.Misconfigured(f"The ledger has no records of '{tenant}'.", code="no_tenant")
         about = {row.leaf: row for row in await store.of_subject(whose, secrets.subject_digest(whose, subject))}
         found: dict[int, Record] = {}
-        with progress() as bar:
-            task = bar.add_task("searching", total=sizes[whose])
+        by_name = Wanted(fields={"principal": subject})
+        requests: set[object] = set()
+
+        async def search(what: str, fits: Callable[[Record], bool]) -> None:
+            task = bar.add_task(what, total=sizes[whose])
             async for segment in reader.segments(whose):
-                wanted = Wanted(fields={"principal": subject})
-                for record in records.of(segment):
-                    if record.leaf in about or wanted.fits(record):
-                        found[record.leaf] = record
+                found.update({record.leaf: record for record in records.of(segment) if fits(record)})
                 bar.update(task, completed=segment.first_leaf)
+
+        with progress() as bar:
+            await search("searching", lambda record: record.leaf in about or by_name.fits(record))
+            requests |= {
+                entry.fields["request"] for record in found.values() if (entry := record.entry) and "request" in entry.fields
+            }
+            # What ran for these requests was recorded by whoever ran it, which does not know whom it was about.
+            await search(
+                "their runs", lambda record: (entry := record.entry) is not None and entry.fields.get("request") in requests
+            )
         return [await _told(record, about.get(leaf), store, secrets) for leaf, record in sorted(found.items())]
 
     found = with_database(state, collect)

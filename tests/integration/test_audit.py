@@ -162,7 +162,9 @@ def test_what_a_tenant_retains_is_found_held_and_erased_everywhere(running: syst
         await_record(running, request)
     told = tmp_path / "jane.json"
     at_hub(running, "audit", "subject", "jane", "--tenant", "keeper", "-o", told)
-    found = {row["request"]: row["contents"] for row in json.loads(told.read_text())["records"]}
+    told_of_jane = json.loads(told.read_text())["records"]
+    assert sorted(row["kind"] for row in told_of_jane) == ["request", "request", "run", "run"], "what ran for her is there too"
+    found = {row["request"]: row["contents"] for row in told_of_jane if row["kind"] == "request"}
     assert found[first]["prompt"] == "Jane asks about her garden" and found[second]["prompt"] == "Jane asks at the site"
     assert other not in found and found[first]["answer"]
     assert oct(told.stat().st_mode)[-3:] == "600"
