@@ -118,7 +118,10 @@ def _settle_times(root: Path) -> None:
 
 
 def _commit_time() -> str:
-    return subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    done = subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit("This folder has no commit to take the time from: set SOURCE_DATE_EPOCH to seconds since 1970.")
+    return done.stdout.strip()
 
 
 def _run(*command: object) -> None:
