@@ -100,6 +100,8 @@ class Outbox:
                     await self._pace.wait(len(ready.data))
                     # The next one is made while the broker syncs this one.
                     ahead = asyncio.create_task(asyncio.to_thread(self._make, ready.end))
+                    # Where the pump ends first, nobody waits for it: its failure is then no news.
+                    ahead.add_done_callback(lambda task: task.cancelled() or task.exception())
                 crashpoints.reach("outbox.made")
                 await self._publish(ready.envelope, ready.data)
                 pauses = backoff.jittered(first_s=0.2, most_s=5.0)
