@@ -13,6 +13,7 @@ from pathlib import Path
 from classifiers import engine
 from edge_agent import airgap, identity
 from edge_agent.cache.answers import AnswerCache
+from edge_agent.certificate import Certificate
 from edge_agent.eraser import Eraser
 from edge_agent.forwarding import Forwarder
 from edge_agent.guard import Guard
@@ -75,8 +76,7 @@ class Agent:
         self.boot = secrets.token_hex(4)
         self.registry = Registry()
         self.faults = Faults(settings.state / FAULTS, self.registry, self.clock)
-        login = self.me.login(settings.broker_url, settings.broker_ca)
-        self.bus = NatsBus(login, self.me.id, agent=self.me.id, on_change=self._line_changed)
+        self.bus = NatsBus(self.me.login(settings.broker_url), self.me.id, agent=self.me.id, on_change=self._line_changed)
         site = SiteId(admission.site)
         self.guard = Guard(settings.state, self.me.id, site, self.me.hub_key, keys.at_rest, self.clock, self.faults.note)
         self.url = ""
@@ -93,7 +93,10 @@ class Agent:
         eraser = Eraser(self.journal, self.cache, self.me.id, keys.signer, self.me.hub_key)
         self.intake = Intake(self.bus, self.me.id, sessions, self.runner, eraser)
         self.link = Link(
-            self.bus, self.bus.connect, self.guard, self.me.id, site, self.beat, self.clock, self.faults.note
+            self.bus, self.bus, self.guard, self.me.id, site, self.beat, self.clock, self.faults.note
+        )  # fmt: skip
+        self.certificate = Certificate(
+            self.me, self.bus, self.clock, self.faults.note, pressing=lambda: bool(self.link.refused)
         )  # fmt: skip
         self.forwarder = Forwarder(self.bus, self.me, self.clock)
         self.limits = Limits(self.clock)
@@ -126,7 +129,8 @@ class Agent:
         await airgap.take_up(self.settings.state, outbox, self.guard)
         files.make_private_folder(self.settings.state / "optimised")
         await self.repository.preload()
-        self.tasks.spawn("link", self.link.run(listen))
+        self.tasks.keep("link", lambda: self.link.run(listen))
+        self.tasks.keep("certificate", self.certificate.watch)
         self.tasks.keep("line", self.link.watch)
         self.tasks.keep("beats", self.link.send_beats)
         self.tasks.keep("bundle", self.link.watch_bundle)
@@ -174,7 +178,7 @@ class Agent:
         )  # fmt: skip
         operations = Operations(site, self.registry)
         routes = [*OpenAi(site).routes(), *OpenInference(site).routes(), *operations.routes()]
-        return Server(routes, RESPONSES, max_body=open_inference.MAX_BODY)
+        return Server(routes, RESPONSES, option="--http-port", max_body=open_inference.MAX_BODY)
 
     def beat(self) -> Beat:
         """How this agent is now."""
@@ -205,7 +209,8 @@ class Agent:
         status = {
             "agent": beat.agent, "pid": os.getpid(), "at": self.clock.wall(), "mode": self.link.mode.value,
             "since": self.link.since, "linked": self.bus.connected, "hub_heard_s": round(self.guard.age_s(), 1),
-            "bundle_serial": beat.bundle_serial, "url": self.url, "models": beat.models,
+            "bundle_serial": beat.bundle_serial, "certificate_expires": self.certificate.expires,
+            "refused": self.certificate.kept_out or self.link.refused, "url": self.url, "models": beat.models,
             "repository": self.repository.status(), "mistakes": self.repository.mistakes,
             "running": beat.running, "journal_records": beat.journal_next,
             "journal_waiting": beat.journal_next - beat.journal_receipted, "journal_proved": beat.journal_proved,

@@ -14,12 +14,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from edge_agent import agent as agents
-from edge_agent import airgap, config_cli, diagnosis, identity, leaf, models_cli, rebuild, settings, support_bundle
+from edge_agent import airgap, config_cli, diagnosis, enrol_cli, identity, leaf, models_cli, rebuild, settings, support_bundle
 from sync.audit import rows
 from sync.crypto import keyring
 from sync.kit import checkup, commands, errors, files, logs, process
 from sync.kit import clock as clocks
-from sync.wire import enrolment
 
 cli = typer.Typer(
     name="ringfence-agent", help="Runs the models of one site, and keeps its journal.", no_args_is_help=True, add_completion=False
@@ -30,6 +29,7 @@ cli.add_typer(models_cli.cli, name="models")
 cli.add_typer(journal_cli, name="journal")
 cli.add_typer(bundle_cli, name="bundle")
 cli.add_typer(config_cli.cli, name="config")
+cli.command()(enrol_cli.enrol)
 cli.command()(rebuild.rebuild)
 cli.command()(support_bundle.support_bundle)
 out = Console()
@@ -39,32 +39,6 @@ State = Annotated[
 ]
 Models = Annotated[Path | None, typer.Option("--models", help="The folder of models.", show_default=False)]
 STALE_S = 10.0
-
-
-@cli.command()
-def request(
-    name: Annotated[str, typer.Option(help="The agent's name: lower-case letters, digits, '-' and '_'.")],
-    state: State = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file for the request; standard output without.")] = None,
-) -> None:
-    """Makes this agent's keys, and its request for admission to a hub."""
-    made = identity.request(settings.read(state=state).state, name)
-    data = enrolment.write_request(made)
-    if output is None:
-        sys.stdout.write(data.decode())
-    else:
-        files.write_atomically(output, data)
-        out.print(f"The request of '{name}' is in {output}. Its fingerprint is [bold]{made.fingerprint}[/].")
-
-
-@cli.command()
-def accept(admission: Annotated[Path, typer.Argument(help="The hub's answer to the request.")], state: State = None) -> None:
-    """Takes the hub's admission: from then on 'run' works."""
-    chosen = settings.read(state=state).state
-    opened = identity.accept(chosen, commands.read_file(admission))
-    out.print(
-        f"'{opened.name}' is admitted at the site '{opened.site}' as {opened.zone}. Start it with: ringfence-agent run --state {chosen}"
-    )
 
 
 @cli.command()
@@ -145,16 +119,14 @@ def doctor(state: State = None, as_json: Annotated[bool, typer.Option("--json", 
 def leaf_config(
     hub: Annotated[str, typer.Option(help="Where the hub's broker takes leaf nodes: tls://HOST:7422.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write; it holds a password.")],
-    ca: Annotated[Path | None, typer.Option(help="The authority of the broker's certificate, in PEM.", show_default=False)] = None,
-    host: Annotated[str, typer.Option(help="Where the leaf listens for agents.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Its port.", min=1, max=65535)] = 4222,
+    port: Annotated[int, typer.Option(help="Where the leaf listens, on this machine alone.", min=1, max=65535)] = 4222,
     state: State = None,
 ) -> None:
     """Writes the configuration of a nats-server of the site's own, which holds the line to the hub for its agents."""
-    text = leaf.configuration(leaf.Leaf(hub, host, port, ca), identity.load(settings.read(state=state).state))
+    text = leaf.configuration(leaf.Leaf(hub, port), identity.load(settings.read(state=state).state))
     files.write_atomically(output, text.encode(), mode=files.PRIVATE)
     out.print(
-        f"Start it with: nats-server -c {output}; then the agent with --broker-url nats://{host}:{port}",
+        f"Start it with: nats-server -c {output}; then the agent with --broker-url nats://{leaf.LOOPBACK}:{port}",
         soft_wrap=True,
         highlight=False,
     )

@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from edge_agent import identity
 from edge_agent.agent import FAULTS
 from edge_agent.guard import Guard
 from edge_agent.identity import Identity
 from edge_agent.settings import Settings
 from sync.audit import rows
+from sync.crypto import authority
 from sync.kit import checkup, errors, faults
 from sync.kit import clock as clocks
 from sync.kit.checkup import Line, State
@@ -28,7 +30,9 @@ def lines(settings: Settings, me: Identity) -> Iterator[Line]:
     guard.load()
     yield _bundle(guard)
     yield from _contact(guard)
-    yield _process(settings.state / "status.json")
+    told = _status(settings.state / "status.json")
+    yield _process(told)
+    yield checkup.guarded("certificate", lambda: _certificate(me, told), "enrol this agent anew")
     yield checkup.guarded("journal", lambda: _journal(settings, me), "the next start keeps it aside and begins another: keep it")
     if settings.journal.exists():
         yield _room(settings)
@@ -53,17 +57,32 @@ def _contact(guard: Guard) -> Iterator[Line]:
         yield Line(f"contact for {tenant.id}", state, found, advice)
 
 
-def _process(status: Path) -> Line:
+def _status(path: Path) -> dict[str, object]:
+    """What the running agent says of itself; empty where none runs."""
     try:
-        told = json.loads(status.read_text())
-        runs = time.time() - told["at"] < STALE_S
-        mode, waiting = str(told.get("mode")), told.get("journal_waiting")
+        told = json.loads(path.read_text())
+        return dict(told) if time.time() - told["at"] < STALE_S else {}
     except (OSError, ValueError, KeyError, TypeError):
-        runs, mode, waiting = False, "", 0
-    if not runs:
+        return {}
+
+
+def _process(told: dict[str, object]) -> Line:
+    if not told:
         return Line("process", State.WARN, "the agent does not run", "start it with 'ringfence-agent run'")
+    mode, waiting = str(told.get("mode")), told.get("journal_waiting")
     advice = "" if mode == "online" else "look at the line: the site serves what it can meanwhile"
     return Line("process", State.PASS if mode == "online" else State.WARN, f"{mode}; {waiting} records wait for the hub", advice)
+
+
+def _certificate(me: Identity, told: dict[str, object]) -> Line:
+    left = authority.certificate_times(identity.chain(me.state))[1] - time.time()
+    refused = str(told.get("refused") or "")
+    if refused:
+        return Line("certificate", State.FAIL, refused, "ask the hub's people: 'ringfence agents list' there says more")
+    if left <= 0:
+        advice = "it is renewed by itself within its grace when the hub's enrolment port is reached"
+        return Line("certificate", State.FAIL, f"it ended {-left / 3600:.1f} h ago", advice)
+    return Line("certificate", State.PASS, f"it counts for {left / 3600:.1f} h more, and is renewed at half its time")
 
 
 def _journal(settings: Settings, me: Identity) -> Line:

@@ -13,6 +13,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from typing import Protocol
 
 from edge_agent.guard import Guard
 from sync.bundle.patch import NotTheBase
@@ -45,15 +46,27 @@ class Mode(StrEnum):
     """The hub is heard again, and what was missed is being fetched."""
 
 
+class Line(Protocol):
+    """The connection that a bus has to the broker."""
+
+    async def connect(self) -> None:
+        """Raises Misconfigured where the broker refuses this agent, BusUnavailable where it is not there."""
+        ...
+
+    async def over(self) -> None:
+        """Returns when the broker has cut this agent off for good."""
+        ...
+
+
 class Link:
-    """Keeps an agent in touch with its hub. `connect` makes the first connection of the bus."""
+    """Keeps an agent in touch with its hub."""
 
     def __init__(
-        self, bus: Bus, connect: Callable[[], Awaitable[None]], guard: Guard, me: AgentId, site: SiteId, beat: Callable[[], Beat],
+        self, bus: Bus, line: Line, guard: Guard, me: AgentId, site: SiteId, beat: Callable[[], Beat],
         clock: Clock, note: Callable[[Fault, str], None],
     ) -> None:  # fmt: skip
         self._bus = bus
-        self._connect = connect
+        self._line = line
         self._guard = guard
         self._me = me
         self._site = site
@@ -66,6 +79,8 @@ class Link:
         self._skewed = False
         self._fetching = asyncio.Lock()
         self.mode = Mode.OFFLINE
+        self.refused = ""
+        """What the broker said when it refused this agent last, or empty."""
         self.since = clock.wall()
         """When the mode began, in seconds since 1970; after a start off line, when the hub was last heard."""
 
@@ -75,20 +90,35 @@ class Link:
             self.since = self._clock.wall() - self._guard.age_s()
 
     async def run(self, listen: Callable[[], Awaitable[None]]) -> None:
-        """Connects, however long it takes, then subscribes with `listen`. Raises Misconfigured where the login is refused."""
+        """Connects, however long it takes, then subscribes with `listen`; again where the broker cut it off. Until cancelled."""
+        while True:
+            await self._connect()
+            await self._bus.subscribe(subjects.HUB_BEAT, self._on_hub_beat)
+            await self._bus.subscribe(subjects.bundle(self._site), self._on_notice)
+            await listen()
+            self._listening = True
+            await self.fetch_bundle()
+            log.info("linked", agent=self._me)
+            await self._line.over()
+            self._listening = False
+            self._enter(Mode.OFFLINE)
+
+    async def _connect(self) -> None:
         pauses = backoff.jittered(first_s=0.2, most_s=20.0)
         while True:
             try:
-                await self._connect()
-                break
+                await self._line.connect()
             except BusUnavailable:
                 await asyncio.sleep(next(pauses))
-        await self._bus.subscribe(subjects.HUB_BEAT, self._on_hub_beat)
-        await self._bus.subscribe(subjects.bundle(self._site), self._on_notice)
-        await listen()
-        self._listening = True
-        await self.fetch_bundle()
-        log.info("linked", agent=self._me)
+            except errors.Misconfigured as error:
+                # The site goes on meanwhile. A certificate that was renewed, or a lock that was lifted, lets it in again.
+                if not self.refused:
+                    log.error("line_refused", code=error.code, detail=str(error))
+                self.refused = str(error)
+                await asyncio.sleep(next(pauses))
+            else:
+                self.refused = ""
+                return
 
     def line_changed(self, connected: bool) -> None:
         """What the bus says of its connection. A broken one is known at once; a new one proves nothing yet."""

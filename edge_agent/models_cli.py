@@ -278,7 +278,7 @@ def from_hub(chosen: Settings, folder: ModelsFolder, name: str, version: str, to
     me = identity.load(chosen.state)
 
     async def fetch() -> tuple[Path, str, str]:
-        bus = NatsBus(me.login(chosen.broker_url, chosen.broker_ca), me.id, agent=me.id)
+        bus = NatsBus(me.login(chosen.broker_url), me.id, agent=me.id)
         await bus.connect()
         try:
             package = await hub_store.find(bus, name, version, me.hub_key)

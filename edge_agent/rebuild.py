@@ -28,8 +28,9 @@ Models = models_cli.Models
 def rebuild(models: Models = None, state: State = None) -> None:
     """After a lost disk: fetches the bundle and every model that it names for this place from the hub, then says how to go on.
 
-    The keys went with the disk, so the agent is admitted anew first: 'request' here, 'agents admit --replace' at the hub, and
-    'accept' here. What its old journal held and the hub had not got is gone: 'ringfence audit gaps' at the hub says how much.
+    The keys went with the disk, so the agent is admitted anew first: 'enrol --request' here,
+    'agents approve --replace' at the hub, and 'enrol --response' here. What its old journal held and the hub
+    had not got is gone: 'ringfence audit gaps' at the hub says how much.
     """
     logs.configure(level="error")
     chosen = settings.read(models=models, state=state)
@@ -57,7 +58,7 @@ async def _bundle(chosen: Settings) -> Snapshot:
     site = SiteId(me.admission.site)
     guard = Guard(chosen.state, me.id, site, me.hub_key, me.keys.at_rest, clocks.SystemClock(), lambda *_: None)
     guard.load()
-    login = me.login(chosen.broker_url, chosen.broker_ca)
+    login = me.login(chosen.broker_url)
     bus = NatsBus(login, me.id, agent=me.id)
     try:
         async with asyncio.timeout(REACH_S):

@@ -70,11 +70,8 @@ class Settings(BaseSettings):
     backlog_hours: str = ""
     """The hours in which such records leave, as 22:00-06:00 by the machine's clock; empty for always."""
 
-    broker_ca: Path | None = None
-    """The certificate authority of the broker, where the line to it is TLS."""
-
     broker_url: str = ""
-    """Where the broker is, if not where the admission says: behind a leaf node, for one."""
+    """Where the broker is, if not where the admission says: nats://127.0.0.1:4222 for a leaf node on this machine, for one."""
 
     log_level: str = pydantic.Field("info", pattern="^(debug|info|warning|error)$")
     """debug, info, warning or error."""

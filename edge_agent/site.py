@@ -135,7 +135,8 @@ class Site:
         assessment = await self.assess(principal, ask)
         facts = decide.Facts(assessment.level, frozenset(assessment.categories), principal.roles)
         decision = decide.decide(snapshot, principal.tenant, facts, model)
-        folder = self.serves(model.deployments) if model is not None else None
+        mine = model is not None and agent.serves(principal.tenant.id)
+        folder = self.serves(model.deployments) if model is not None and mine else None
         if decision.allowed and agent.zone in decision.redact and (assessment.failed or assessment.model == "over_budget"):
             # What was not read to its end cannot be redacted: this zone is closed to it.
             why = "the text was not read to its end, so nothing can be taken out of it for this zone"

@@ -13,12 +13,16 @@ from pathlib import Path
 from classifiers import engine
 from orchestrator import backup, witness
 from orchestrator.broker import Broker, Reachable
+from orchestrator.certificates import Certificates
 from orchestrator.dispatch import record
 from orchestrator.dispatch.conversation import Line
 from orchestrator.dispatch.pipeline import Meters, Pipeline, Timing
+from orchestrator.enrolment import Addresses, Enrolment, Terms
 from orchestrator.fleet.presence import Presence
 from orchestrator.forwarding import Forwarding
+from orchestrator.http import enrolment as enrolling
 from orchestrator.http.administration import Administration
+from orchestrator.http.enrolment import Enrolling
 from orchestrator.http.errors import RESPONSES
 from orchestrator.http.inference import Inference
 from orchestrator.journals import HUB, Journals
@@ -30,8 +34,9 @@ from orchestrator.retention import Retention
 from orchestrator.settings import Settings
 from orchestrator.siem import Forwarder as SiemForwarder
 from orchestrator.siem import Sink
-from orchestrator.store.administration import SqlAgents, SqlConfiguration, SqlKeys
+from orchestrator.store.administration import SqlConfiguration, SqlKeys
 from orchestrator.store.database import Database
+from orchestrator.store.fleet import SqlAgents, SqlInvitations
 from orchestrator.store.ledger import SqlLedger
 from orchestrator.store.ledger_reading import SqlLedgerReader
 from orchestrator.store.retention import SqlRetention
@@ -53,7 +58,8 @@ from sync.wire import codec, messages, subjects
 from sync.wire.session import HubSessions
 
 log = logs.get("hub")
-EDIT_POLL_S = 0.5
+EDIT_POLL_S = 0.25
+CERTIFICATES_S = 5.0
 RECEIPT_RESEND_S = 5.0
 SILENCE_S = 60.0
 DISK_S = 2.0
@@ -80,6 +86,9 @@ class Hub:
         self.database = Database(settings.database)
         self.agents = SqlAgents(self.database)
         self.faults = Faults(settings.state / "faults.json", self.registry, self.clock)
+        self.certificates = Certificates(
+            settings.certificates, settings.authority, self.keys.at_rest, settings.hosts, self.clock
+        )  # fmt: skip
         self.broker = self._own_broker()
         self.bus = NatsBus(self._login(), f"hub-{os.getpid()}", on_change=self._line_changed)
         self.journal = Journal(
@@ -123,6 +132,19 @@ class Hub:
             meters=Meters(self.registry),
             rng=random.Random(),  # noqa: S311 - spreads load, guards nothing
         )
+        self._enrol_port = settings.enrol_port
+        self.enrolment = Enrolment(
+            agents=self.agents, invited=SqlInvitations(self.database), authority=lambda: self.certificates.authority,
+            signer=self.keys.signer, pepper=sealing.derive(self.keys.at_rest, "invitations"), addresses=self.addresses,
+            terms=Terms(settings.certificate_hours * 3600, settings.certificate_grace_days * 86_400), clock=self.clock,
+            faults=self.faults, incidents=store,
+        )  # fmt: skip
+        self.entrance = Server(
+            Enrolling(self.enrolment, self.certificates).routes(),
+            enrolling.RESPONSES,
+            option="--enrol-port",
+            max_body=enrolling.MAX_BODY,
+        )
         self.retention = Retention(
             SqlRetention(self.database), self.journal, self.bus, self.presence, self.keys.signer, self.clock,
             lambda: self.publisher.current,
@@ -133,7 +155,7 @@ class Hub:
         administration = Administration(
             self.pipeline, self.presence, self.bus, self.journal, self.clock, self.registry, self.publisher.apply
         )
-        self.server = Server([*Inference(self.pipeline).routes(), *administration.routes()], RESPONSES)
+        self.server = Server([*Inference(self.pipeline).routes(), *administration.routes()], RESPONSES, option="--port")
         self._agents_up = self.registry.gauge("ringfence_agents_up", "Agents that are there now.")
         self._line_up = self.registry.gauge("ringfence_broker_connected", "Whether the line to the broker is up.")
         self._slow = self.registry.gauge("ringfence_bus_slow_consumers", "Times that this hub read too slowly.")
@@ -158,6 +180,7 @@ class Hub:
             if restored.exists():
                 await self._finish_restoration(restored)
             await self.bus.subscribe(subjects.BEAT_ALL, self._on_beat)
+            await self.bus.subscribe(subjects.RENEW_ALL, self._on_renewal)
             await self.publisher.refresh()
             await self.journals.listen()
             await self.forwarding.listen()
@@ -172,10 +195,14 @@ class Hub:
             self.jobs.every(ERASURE_S, "erasures", self.retention.carry_out_erasures)
             self.jobs.every(RETENTION_S, "retention", self.retention.expire)
             self.jobs.every(SIEM_S, "siem", self.siem.forward)
+            self.jobs.every(CERTIFICATES_S, "certificates", self._keep_certificates)
             self.jobs.every(SILENCE_S, "silence", self.journals.watch_silence)
             if self.broker is not None:
                 self.jobs.every(DISK_S, "broker's disk", self.broker.look_at_disk)
             self.jobs.start()
+            self._enrol_port = await self.entrance.start(
+                self.settings.nats_host, self.settings.enrol_port, self.certificates.tls
+            )  # fmt: skip
             port = await self.server.start(self.settings.http_host, self.settings.http_port)
         except BaseException:
             await self.stop()
@@ -187,6 +214,7 @@ class Hub:
     async def stop(self) -> None:
         """Stops in the opposite order: takes nothing new, ends what is at work, writes what waits."""
         await self.server.stop()
+        await self.entrance.stop()
         self.jobs.stop()
         await self.tasks.stop(STOP_S)
         await self.bus.close()
@@ -208,27 +236,46 @@ class Hub:
     def url(self, port: int) -> str:
         return f"http://{self.settings.http_host}:{port}"
 
+    def addresses(self) -> Addresses:
+        """Where agents reach this hub."""
+        known = self.settings.known_as
+        broker = f"tls://{known}:{self.broker.port}" if self.broker is not None else self.settings.nats_url
+        return Addresses(broker, f"https://{known}:{self._enrol_port}")
+
     def _own_broker(self) -> Broker | None:
-        if self.settings.nats_url:
-            return None
-        password = sealing.derive(self.keys.at_rest, "broker-password").hex()
         settings = self.settings
+        if settings.nats_url:
+            return None
         reachable = Reachable(
-            settings.nats_host, settings.nats_port, settings.nats_certificate, settings.nats_key, settings.nats_ca,
-            settings.nats_leaf_port, settings.nats_name,
+            settings.nats_host, settings.nats_port, self.certificates.server, self.certificates.trusted, settings.nats_leaf_port
         )  # fmt: skip
-        return Broker(settings.broker, reachable, password, self.faults.note)
+        return Broker(settings.broker, reachable, self.faults.note)
 
     def _login(self) -> Login:
-        if self.broker is not None:
-            return self.broker.login
-        settings = self.settings
-        return Login(settings.nats_url, settings.nats_user, settings.nats_password.get_secret_value(), settings.nats_ca)
+        return self.certificates.login(self.broker.here if self.broker is not None else self.settings.nats_url)
 
     def _write_address(self, port: int) -> None:
-        broker = self.broker.url if self.broker is not None else self._login().url
-        where = {"url": self.url(port), "broker": broker, "here": self._login().url, "pid": os.getpid()}
+        at = self.addresses()
+        where = {
+            "url": self.url(port), "broker": at.broker, "enrol": at.enrol, "here": self._login().url, "pid": os.getpid(),
+        }  # fmt: skip
         files.write_atomically(self.settings.address, json.dumps(where).encode())
+
+    async def _keep_certificates(self) -> None:
+        if await asyncio.to_thread(self.certificates.keep_fresh):
+            self.bus.renewed()
+            if self.broker is not None:
+                self.broker.reload()
+            log.info("certificates_renewed")
+
+    async def _on_renewal(self, incoming: Incoming) -> None:
+        async def answer() -> None:
+            try:
+                await incoming.respond(await self.enrolment.renew(incoming.data))
+            except errors.RingfenceError as error:
+                log.warning("bad_renewal", subject=incoming.subject, code=error.code)
+
+        self.tasks.spawn("renewal", answer())
 
     def _line_changed(self, connected: bool) -> None:
         self._line_up.set(int(connected))

@@ -253,7 +253,7 @@ def witness(
     files.make_private_folder(folder)
     keys = keyring.load_or_create(folder / "witness-keys.json")
     seen = Witness(folder, name, keys.signer, watched, clocks.SystemClock())
-    server = Server(seen.routes(), RESPONSES, max_body=MAX_BODY)
+    server = Server(seen.routes(), RESPONSES, option="--port", max_body=MAX_BODY)
 
     async def start() -> Server:
         at = await server.start(host, port)

@@ -28,7 +28,7 @@ STREAMS = "models.parcel"
 RESTORED = "restored.json"
 """Beside the restored state: the hub that starts on it begins a new generation of the ledger and a new epoch of its journal."""
 _DATABASES = ("ringfence.db", "journal.db")
-_FILES = ("hub-keys.json", "hub-public-key.txt", "faults.json")
+_FILES = ("hub-keys.json", "authority.json", "hub-public-key.txt", "faults.json")
 MAX_MEMBER = 1 << 42
 Told = Callable[[str, int, int], None]
 

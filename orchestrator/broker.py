@@ -15,22 +15,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orchestrator.authority import AGENT, HUB_ID
 from orchestrator.fleet.admission import Admitted
-from sync.bus.nats import Login
+from orchestrator.settings import EVERYWHERE
+from sync.crypto import authority
 from sync.kit import errors, files, logs
 from sync.kit.faults import Fault
 from sync.wire import packages, subjects
 
 log = logs.get("broker")
-HUB_USER = "hub"
+ACCOUNT = "RINGFENCE"
 MAX_PAYLOAD = 8 * 1024 * 1024
 READY_S = 15.0
+TLS_S = 5
+MAX_CONNECTIONS = 65_536
+MAX_STREAMS, MAX_CONSUMERS = 16, 256
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 STOP_S = 5.0
 STARVED = 8 * 1024 * 1024
 """Bytes that are left, below which a write of JetStream may fail."""
-EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
+LOOPBACK = "127.0.0.1"
 
 
 def executable() -> str:
@@ -47,39 +52,61 @@ def executable() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reachable:
-    """Where the broker listens; with a certificate by TLS 1.3 alone. `leaf_port`: where leaf nodes of sites connect, if at all.
+    """Where the broker listens, by TLS 1.3 alone. `leaf_port`: where leaf nodes of sites connect, if at all.
 
-    `name`: the host by which agents know it, which stands in its certificate; by default where it listens.
+    `certificate`: the server's key and chain; `trusted`: the roots that clients' certificates are of; both in PEM.
     """
 
     host: str
     port: int
-    certificate: Path | None = None
-    key: Path | None = None
-    ca: Path | None = None
+    certificate: Path
+    trusted: Path
     leaf_port: int | None = None
-    name: str = ""
 
 
-def configuration(at: Reachable, store: Path, password: str, agents: Sequence[Admitted]) -> str:
-    """nats-server's configuration: JetStream that syncs on every write, the hub, and a user an agent with its own rights."""
-    users = [{"user": HUB_USER, "password": password}, *(_agent_user(admitted) for admitted in agents)]
-    tls = {"cert_file": str(at.certificate), "key_file": str(at.key), "min_version": "1.3"} if at.certificate else None
-    leaf: dict[str, object] = {"host": at.host, "port": at.leaf_port, "no_advertise": True}
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What JetStream may take on disk, in bytes."""
+
+    store: int = 64 << 30
+
+
+def configuration(at: Reachable, store: Path, agents: Sequence[Admitted], limits: Limits = Limits()) -> str:
+    """nats-server's configuration: TLS with a client's certificate or nothing, JetStream that syncs each write, a user an agent.
+
+    Users are the URIs in the certificates (verify_and_map). What is Ringfence's is an account of its own, apart from the server's.
+    """
+    tls: dict[str, object] = {
+        "cert_file": str(at.certificate), "key_file": str(at.certificate), "ca_file": str(at.trusted), "verify_and_map": True,
+        "min_version": "1.3", "handshake_first": True, "timeout": TLS_S,
+    }  # fmt: skip
+    users = [{"user": HUB_ID}, *(_agent_user(admitted) for admitted in agents)]
+    leaf: dict[str, object] = {"host": at.host, "port": at.leaf_port, "no_advertise": True, "tls": tls}
     return json.dumps(
         {
-            **({"tls": tls} if tls else {}),
-            **({"leafnodes": {**leaf, **({"tls": tls} if tls else {})}} if at.leaf_port else {}),
             "host": at.host,
             "port": at.port,
+            "tls": tls,
+            **({"leafnodes": leaf} if at.leaf_port else {}),
             "server_name": "ringfence-hub",
             "max_payload": MAX_PAYLOAD,
+            "max_connections": MAX_CONNECTIONS,
             "write_deadline": "10s",
-            "jetstream": {"domain": subjects.DOMAIN, "store_dir": str(store), "sync_interval": "always", "max_file_store": 1 << 40},
-            "authorization": {"users": users, "timeout": 5},
+            "jetstream": {
+                "domain": subjects.DOMAIN, "store_dir": str(store), "sync_interval": "always", "max_file_store": limits.store,
+                "max_memory_store": 0,
+            },
+            "accounts": {
+                ACCOUNT: {
+                    "users": users,
+                    "jetstream": {"max_file": limits.store, "max_streams": MAX_STREAMS, "max_consumers": MAX_CONSUMERS},
+                },
+                "SYS": {"users": []},
+            },
+            "system_account": "SYS",
         },
         indent=1,
-    )
+    )  # fmt: skip
 
 
 def _agent_user(admitted: Admitted) -> dict[str, object]:
@@ -95,14 +122,14 @@ def _agent_user(admitted: Admitted) -> dict[str, object]:
     apis = (f"$JS.{subjects.DOMAIN}.API.DIRECT.GET", "$JS.API.DIRECT.GET")
     replies = subjects.replies(agent.id, ">")
     return {
-        "user": agent.id,
-        "password": admitted.password,
+        "user": authority.uri(AGENT, agent.id),
         "permissions": {
             "publish": [
                 subjects.beat(agent.id),
                 subjects.journal(agent.id),
                 subjects.proof(agent.id),
                 subjects.ask(agent.id),
+                subjects.renew(agent.id),
                 replies,
                 *(f"{api}.{what}" for api in apis for what in read),
             ],
@@ -122,33 +149,28 @@ def _agent_user(admitted: Admitted) -> dict[str, object]:
 class Broker:
     """One nats-server process under the hub. Started again by itself where it dies."""
 
-    def __init__(self, folder: Path, at: Reachable, password: str, on_fault: Callable[[Fault, str], None]) -> None:
+    def __init__(self, folder: Path, at: Reachable, on_fault: Callable[[Fault, str], None]) -> None:
         self._folder = files.make_private_folder(folder)
         self._host = at.host
         self._port = at.port or _free_port(at.host)
         self._at = replace(at, port=self._port)
-        self._password = password
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
         self._on_fault = on_fault
         self._starved = False
 
     @property
-    def login(self) -> Login:
-        here = "127.0.0.1" if self._host in EVERYWHERE else self._host
-        return Login(self._url(here), HUB_USER, self._password, self._at.ca, self._at.name)
+    def port(self) -> int:
+        return self._port
 
     @property
-    def url(self) -> str:
-        """Where agents reach it."""
-        return self._url(self._at.name or self._host)
-
-    def _url(self, host: str) -> str:
-        return f"{'tls' if self._at.certificate else 'nats'}://{host}:{self._port}"
+    def here(self) -> str:
+        """Where the hub itself reaches it."""
+        return f"tls://{LOOPBACK if self._host in EVERYWHERE else self._host}:{self._port}"
 
     def write(self, agents: Sequence[Admitted]) -> None:
         """Writes the configuration for these agents."""
-        text = configuration(self._at, self._folder / "jetstream", self._password, agents)
+        text = configuration(self._at, self._folder / "jetstream", agents)
         files.write_atomically(self._folder / "nats.conf", text.encode(), mode=files.PRIVATE)
 
     async def start(self) -> None:

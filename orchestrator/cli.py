@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import secrets
 import sys
 import time
 import urllib.error
@@ -18,19 +17,17 @@ from rich.table import Table
 from classifiers import cli as classify_cli
 from classifiers import profiles
 from classifiers.engine import load
-from orchestrator import app, audit_cli, models_cli, nats_cli, recovery_cli, settings
+from orchestrator import app, audit_cli, ca_cli, fleet_cli, models_cli, nats_cli, recovery_cli, settings
 from orchestrator.access import keys as access
 from orchestrator.console import State, out, show, with_database
-from orchestrator.fleet import admission
-from orchestrator.store.administration import SqlAgents, SqlConfiguration, SqlKeys
+from orchestrator.store.administration import SqlConfiguration, SqlKeys
 from orchestrator.store.database import Database
+from orchestrator.store.fleet import SqlAgents
 from orchestrator.tenants import compiler, document
 from sync.bundle import decide
 from sync.bundle.snapshot import Snapshot
-from sync.crypto import keyring
-from sync.kit import commands, errors, files, logs, process
-from sync.kit.ids import AgentId, KeyId, ModelName, SiteId, TenantId
-from sync.wire import enrolment
+from sync.kit import commands, errors, logs, process
+from sync.kit.ids import KeyId, ModelName, TenantId
 from sync.wire.levels import Level
 
 cli = typer.Typer(
@@ -38,10 +35,10 @@ cli = typer.Typer(
     no_args_is_help=True, add_completion=False,
 )  # fmt: skip
 keys_cli = typer.Typer(help="API keys.", no_args_is_help=True)
-agents_cli = typer.Typer(help="The agents of the fleet.", no_args_is_help=True)
 cli.command(name="classify")(classify_cli.classify)
 cli.add_typer(keys_cli, name="keys")
-cli.add_typer(agents_cli, name="agents")
+cli.add_typer(fleet_cli.cli, name="agents")
+cli.add_typer(ca_cli.cli, name="ca")
 cli.add_typer(audit_cli.cli, name="audit")
 cli.add_typer(models_cli.cli, name="models")
 cli.add_typer(nats_cli.cli, name="nats")
@@ -61,13 +58,16 @@ def serve(
     ] = None,
     nats_host: Annotated[str | None, typer.Option(help="Where the hub's own nats-server listens.", show_default=False)] = None,
     nats_port: Annotated[int | None, typer.Option(help="Its port; 0 takes a free one.", show_default=False)] = None,
+    enrol_port: Annotated[
+        int | None, typer.Option(help="Where agents show their invitations, by HTTPS; 0 takes a free one.", show_default=False)
+    ] = None,
     region: Annotated[str | None, typer.Option(help="Where this hub is.", show_default=False)] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default=False)] = None,
 ) -> None:
     """Runs the hub until Ctrl-C or SIGTERM."""
     chosen = settings.read(
         state=state, http_host=host, http_port=port, nats_url=nats_url, nats_host=nats_host, nats_port=nats_port,
-        region=region, log_level=log_level,
+        enrol_port=enrol_port, region=region, log_level=log_level,
     )  # fmt: skip
     logs.configure(level=chosen.log_level)
 
@@ -183,56 +183,6 @@ def keys_revoke(
     out.print(f"The key {key} is revoked.")
 
 
-@agents_cli.command("admit")
-def agents_admit(
-    request: Annotated[Path, typer.Argument(help="The file that 'ringfence-agent request' made.")],
-    zone: Annotated[str, typer.Option(help="on_premise, private_cloud or public_cloud.")],
-    site: Annotated[str, typer.Option(help="The site of the configuration that it stands at.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A file for the answer, which goes back to the agent.")],
-    broker_url: Annotated[str, typer.Option(help="Where the agent reaches the broker; by default where the hub runs it.")] = "",
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Its disk was lost: these are the new keys of the same agent.")
-    ] = False,
-    state: State = None,
-) -> None:
-    """Admits an agent: from now on the hub knows it, and where it is."""
-    chosen = settings.read(state=state)
-    asked = enrolment.read_request(commands.read_file(request))
-
-    async def keep(database: Database) -> admission.Admitted:
-        snapshot = await _snapshot(database)
-        admitted = admission.admit(
-            asked, zone=zone, site=SiteId(site), known_sites=snapshot.sites, password=secrets.token_urlsafe(32)
-        )
-        await SqlAgents(database).add(admitted, at=time.time(), replace=replace)
-        return admitted
-
-    admitted = with_database(state, keep)
-    where = broker_url or _broker_url(chosen)
-    files.write_atomically(
-        output, admission.answer(admitted, keyring.load_or_create(chosen.keyring).signer, where), mode=files.PRIVATE
-    )
-    out.print(f"'{asked.name}' is admitted as {zone} at '{site}'; its fingerprint is [bold]{asked.fingerprint}[/].")
-    out.print(f"Bring {output} to the agent: ringfence-agent accept {output.name}", soft_wrap=True)
-
-
-@agents_cli.command("list")
-def agents_list(state: State = None) -> None:
-    """The agents that are admitted. Which are up: GET /v1/admin/agents of the running hub."""
-    table = Table("id", "zone", "site")
-    for admitted in with_database(state, lambda db: SqlAgents(db).agents()):
-        table.add_row(admitted.agent.id, admitted.agent.zone, admitted.agent.site)
-    show(table)
-
-
-@agents_cli.command("remove")
-def agents_remove(agent: Annotated[str, typer.Argument(help="The agent's name.")], state: State = None) -> None:
-    """Takes an agent out: it gets no work, and the broker cuts it off."""
-    if not with_database(state, lambda db: SqlAgents(db).remove(AgentId(agent), at=time.time())):
-        raise errors.Misconfigured(f"There is no agent '{agent}': 'ringfence agents list' shows them.", code="no_agent")
-    out.print(f"The agent '{agent}' is removed.")
-
-
 async def _snapshot(database: Database) -> Snapshot:
     """What decisions are made from, as it stands in the database now."""
     text = await SqlConfiguration(database).document()
@@ -244,14 +194,6 @@ async def _snapshot(database: Database) -> Snapshot:
         content_key=lambda _: b"", hub_key=b"",
     )  # fmt: skip
     return Snapshot(bundle)
-
-
-def _broker_url(chosen: settings.Settings) -> str:
-    """Where agents reach the broker: as the running hub says, else as the settings do."""
-    if chosen.address.exists():
-        return str(json.loads(chosen.address.read_text())["broker"])
-    scheme = "tls" if chosen.nats_certificate else "nats"
-    return chosen.nats_url or f"{scheme}://{chosen.nats_name or chosen.nats_host}:{chosen.nats_port}"
 
 
 def _apply_over_http(url: str, key: str, text: str) -> int:

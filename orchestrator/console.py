@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -14,10 +15,17 @@ from rich.table import Table
 
 from orchestrator import settings
 from orchestrator.store.database import Database
-from sync.kit import errors, files
+from sync.crypto import archive
+from sync.kit import commands, errors, files
 
 T = TypeVar("T")
 State = Annotated[Path | None, typer.Option("--state", help="The hub's folder.", show_default=False)]
+Passphrase = Annotated[
+    Path | None, typer.Option("--passphrase-file", help="A file with the passphrase in its first line.", show_default=False)
+]
+Service = Annotated[
+    str, typer.Option("--key-command", help="A key service instead: COMMAND wrap and COMMAND unwrap, bytes in hex on both sides.")
+]
 out = Console()
 err = Console(stderr=True)
 WIDEST = 1000
@@ -54,3 +62,13 @@ def progress() -> Progress:
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=err,
         transient=True, disable=not err.is_terminal,
     )  # fmt: skip
+
+
+def wrapper(passphrase_file: Path | None, key_command: str) -> archive.Wrapper:
+    """What keeps a key. Raises Misconfigured unless one of both is named."""
+    if bool(passphrase_file) == bool(key_command):
+        raise errors.Misconfigured("Name either --passphrase-file or --key-command.", code="bad_option")
+    if passphrase_file is None:
+        return archive.KeyService(shlex.split(key_command))
+    text = commands.read_file(passphrase_file).decode("utf-8", "replace").split("\n", 1)[0].strip()
+    return archive.Passphrase(text)

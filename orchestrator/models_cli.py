@@ -14,10 +14,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from orchestrator import broker, distribution, settings
+from orchestrator import certificates, distribution, settings
 from orchestrator.settings import Settings
 from sync.bus.nats import Login, NatsBus
-from sync.crypto import keyring, sealing
+from sync.crypto import keyring
 from sync.kit import errors
 
 cli = typer.Typer(help="The models that this hub signs and hands out.", no_args_is_help=True)
@@ -33,7 +33,7 @@ def publish(folder: Folder, state: State = None) -> None:
     """Signs a model and puts it into the store: agents take it with 'ringfence-agent models add rf:NAME'. Needs the running hub."""
     chosen = settings.read(state=state)
     keys = keyring.load_or_create(chosen.keyring)
-    whom = login(chosen, keys.at_rest)
+    whom = login(chosen)
 
     async def put() -> str:
         bus = NatsBus(whom, f"publish-{os.getpid()}")
@@ -65,17 +65,15 @@ def export_(
     out.print(f"{folder} is in {to}. At the site: ringfence-agent models import {to.name}")
 
 
-def login(chosen: Settings, at_rest: bytes) -> Login:
+def login(chosen: Settings) -> Login:
     """As whom the hub itself logs in at its broker. Raises Misconfigured where it does not run."""
-    if chosen.nats_url:
-        return Login(chosen.nats_url, chosen.nats_user, chosen.nats_password.get_secret_value(), chosen.nats_ca)
     try:
         url = json.loads(chosen.address.read_text())["here"]
     except (OSError, ValueError, KeyError) as error:
         raise errors.Misconfigured(
             f"The hub of {chosen.state} does not run: start it with 'ringfence serve'.", code="not_running"
         ) from error
-    return Login(url, broker.HUB_USER, sealing.derive(at_rest, "broker-password").hex(), chosen.nats_ca, chosen.nats_name)
+    return certificates.login(chosen.certificates, url)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,26 +12,27 @@ from typing import Annotated
 
 import typer
 
-from orchestrator import airgap, models_cli, settings
+from orchestrator import airgap, console, models_cli, settings
 from orchestrator import backup as backups
-from orchestrator.console import State, err, out, progress, with_database
+from orchestrator.console import Passphrase, Service, State, err, out, progress, with_database
 from orchestrator.ledger.checkpoints import Checkpoints
 from orchestrator.ledger.ingest import Ledger
 from orchestrator.ledger.secrets import Secrets
 from orchestrator.publishing import signed_bundle
 from orchestrator.settings import Settings
 from orchestrator.siem import Sink
-from orchestrator.store.administration import SqlAgents, SqlConfiguration, SqlKeys
+from orchestrator.store.administration import SqlConfiguration, SqlKeys
 from orchestrator.store.database import Database
+from orchestrator.store.fleet import SqlAgents
 from orchestrator.store.ledger import SqlLedger
 from orchestrator.store.ledger_reading import SqlLedgerReader
 from orchestrator.store.retention import SqlRetention
 from orchestrator.witness import read as read_witness
 from sync.audit import rows
 from sync.bus.nats import NatsBus
-from sync.crypto import archive, keyring
+from sync.crypto import keyring
 from sync.crypto.signing import PublicKey
-from sync.kit import checkup, commands, errors, faults
+from sync.kit import checkup, errors, faults
 from sync.kit import clock as clocks
 from sync.kit.checkup import Line
 from sync.kit.checkup import State as Health
@@ -42,12 +42,6 @@ from sync.wire import parcels
 
 bundle_cli = typer.Typer(help="Bundles for sites without a line.", no_args_is_help=True)
 ledger_cli = typer.Typer(help="Journals of sites without a line.", no_args_is_help=True)
-Passphrase = Annotated[
-    Path | None, typer.Option("--passphrase-file", help="A file with the passphrase in its first line.", show_default=False)
-]
-Service = Annotated[
-    str, typer.Option("--key-command", help="A key service instead: COMMAND wrap and COMMAND unwrap, bytes in hex on both sides.")
-]
 CHECKPOINT_LATE_S = 2 * 3600.0
 
 
@@ -67,7 +61,7 @@ def backup(
 ) -> None:
     """Writes the whole hub into one encrypted archive, while it runs or not: database, ledger, journal, keys, published models."""
     chosen = settings.read(state=state)
-    wrapper = _wrapper(passphrase_file, key_command)
+    wrapper = console.wrapper(passphrase_file, key_command)
     models = asyncio.run(_models(chosen))
     with _told() as told:
         kept = backups.backup(chosen, to, wrapper, models, told)
@@ -86,7 +80,7 @@ def restore(
         raise errors.Misconfigured(f"There is no archive {source}.", code="file_unreadable")
     began = time.monotonic()
     with _told() as told:
-        kept = backups.restore(source, chosen.state, _wrapper(passphrase_file, key_command), told)
+        kept = backups.restore(source, chosen.state, console.wrapper(passphrase_file, key_command), told)
     out.print(
         f"{chosen.state} is restored ({kept.bytes >> 20} MiB in {time.monotonic() - began:.0f} s). Start it with "
         "'ringfence serve', then look with 'ringfence audit verify' and 'ringfence doctor'."
@@ -206,19 +200,10 @@ async def _database_lines(database: Database) -> list[Line]:
     return lines
 
 
-def _wrapper(passphrase_file: Path | None, key_command: str) -> archive.Wrapper:
-    if bool(passphrase_file) == bool(key_command):
-        raise errors.Misconfigured("Name either --passphrase-file or --key-command.", code="bad_option")
-    if passphrase_file is None:
-        return archive.KeyService(shlex.split(key_command))
-    text = commands.read_file(passphrase_file).decode("utf-8", "replace").split("\n", 1)[0].strip()
-    return archive.Passphrase(text)
-
-
 async def _models(chosen: Settings) -> list[bytes]:
     """What the broker has of published models, where it runs."""
     try:
-        login = models_cli.login(chosen, keyring.load(chosen.keyring).at_rest)
+        login = models_cli.login(chosen)
     except errors.Misconfigured:
         err.print("The hub does not run: models that were published are not in the backup.")
         return []

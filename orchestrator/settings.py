@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pydantic
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sync.kit import errors
+
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 
 
 class Settings(BaseSettings):
@@ -27,20 +30,23 @@ class Settings(BaseSettings):
     nats_url: str = ""
     """A NATS server to use. Empty: the hub starts its own, in the state folder."""
 
-    nats_user: str = "hub"
-    """As whom the hub logs in at `nats_url`; its own server knows it by itself."""
-
-    nats_password: pydantic.SecretStr = pydantic.SecretStr("")
-    """The password at `nats_url`."""
-
     nats_host: str = "127.0.0.1"
     """Where the hub's own nats-server listens: an address that agents on other machines reach, where there are such."""
 
-    nats_name: str = ""
-    """The host by which agents know the hub's own nats-server: it stands in its certificate. By default where it listens."""
+    name: str = ""
+    """The host by which agents know this hub: it stands in its servers' certificates. By default where its broker listens."""
 
     nats_port: int = pydantic.Field(4222, ge=0, le=65535)
     """The port of the hub's own nats-server. 0 takes a free one."""
+
+    enrol_port: int = pydantic.Field(8701, ge=0, le=65535)
+    """Where agents show their invitations and renew their certificates, by HTTPS, where the broker listens. 0 takes a free one."""
+
+    certificate_hours: float = pydantic.Field(24.0, ge=0.001, le=720)
+    """Hours that an agent's certificate counts. It is renewed at half of that."""
+
+    certificate_grace_days: float = pydantic.Field(30.0, ge=0, le=365)
+    """Days after its end in which a certificate still gets its agent the next one: for sites whose line was cut."""
 
     region: str = "eu-central-1"
     """Where the hub is: requests go to the nearest admitted region first."""
@@ -63,15 +69,6 @@ class Settings(BaseSettings):
     siem: tuple[str, ...] = ()
     """Where audit records go as they come, as a JSON list of syslog+tcp://, syslog+udp:// or otlp+http:// URLs."""
 
-    nats_ca: Path | None = None
-    """The certificate authority of the broker, where the line to it is TLS."""
-
-    nats_certificate: Path | None = None
-    """The certificate of the hub's own broker, in PEM: with it, agents are to connect by TLS 1.3."""
-
-    nats_key: Path | None = None
-    """Its private key."""
-
     nats_leaf_port: int | None = pydantic.Field(None, ge=1, le=65535)
     """Where the hub's own broker takes leaf nodes of sites. Without it, none."""
 
@@ -85,6 +82,26 @@ class Settings(BaseSettings):
     @property
     def keyring(self) -> Path:
         return self.state / "hub-keys.json"
+
+    @property
+    def authority(self) -> Path:
+        """The certificate authority."""
+        return self.state / "authority.json"
+
+    @property
+    def certificates(self) -> Path:
+        """The certificates of its servers, and of its own connection."""
+        return self.state / "tls"
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """By which names and addresses this hub is known."""
+        own = ("127.0.0.1", "localhost")
+        return tuple(host for host in (*own, self.nats_host, self.name) if host and host not in EVERYWHERE)
+
+    @property
+    def known_as(self) -> str:
+        return self.name or (self.nats_host if self.nats_host not in EVERYWHERE else socket.gethostname())
 
     @property
     def public_key(self) -> Path:

@@ -236,7 +236,8 @@ class Pipeline:
         facts = decide.Facts(assessment.level, frozenset(assessment.categories), admitted.principal.roles)
         decision = decide.decide(admitted.snapshot, admitted.principal.tenant, facts, admitted.model)
         here = self._presence.here(self._clock.monotonic(), admitted.snapshot)
-        plan = plans.plan(admitted.snapshot, decision, here, self._home, self._rng) if decision.allowed else []
+        tenant = admitted.principal.tenant.id
+        plan = plans.plan(admitted.snapshot, tenant, decision, here, self._home, self._rng) if decision.allowed else []
         if decision.redact and (assessment.failed or assessment.model == "over_budget"):
             # What was not read to its end cannot be redacted: those zones are closed to it.
             plan = [choice for choice in plan if choice.zone not in decision.redact]

@@ -5,7 +5,7 @@ choices, Mitzenmacher 2001), then the rest by load.
 
 Invariants, each with a test of its words:
 - an agent outside the decision's zones or regions is never in the plan;
-- an agent that is not there, or lacks the model, is never in the plan.
+- an agent that is not there, lacks the model, or is not for the tenant, is never in the plan.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from orchestrator.fleet.presence import Seen
 from sync.bundle.decide import Decision
 from sync.bundle.snapshot import Snapshot
-from sync.kit.ids import AgentId, Region
+from sync.kit.ids import AgentId, Region, TenantId
 from sync.wire.levels import Zone
 
 MAX_TRIES = 5
@@ -34,13 +34,15 @@ class Choice:
     region: Region
 
 
-def plan(snapshot: Snapshot, decision: Decision, here: Mapping[AgentId, Seen], home: Region, rng: random.Random) -> list[Choice]:
+def plan(
+    snapshot: Snapshot, tenant: TenantId, decision: Decision, here: Mapping[AgentId, Seen], home: Region, rng: random.Random
+) -> list[Choice]:
     """At most MAX_TRIES choices; empty where no admitted agent is there. `home`: the region that the request came from."""
     groups: dict[tuple[int, int], list[tuple[Seen, Choice]]] = {}
     for agent_id, seen in here.items():
         agent = snapshot.agents[agent_id]
         region = snapshot.region_of(agent)
-        if region not in decision.regions:
+        if region not in decision.regions or not agent.serves(tenant):
             continue
         for preference, deployment in enumerate(decision.deployments):
             if agent.zone in deployment.zones and deployment.folder in seen.beat.models:

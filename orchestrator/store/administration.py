@@ -1,20 +1,14 @@
-"""The configuration, the keys and the agents, in SQL. Every edit raises the serial in its own transaction."""
+"""The configuration and the keys, in SQL. Every edit raises the serial in its own transaction."""
 
 from __future__ import annotations
 
 from sqlalchemy import insert, select, update
 
-from orchestrator.fleet.admission import Admitted
 from orchestrator.store import tables
-from orchestrator.store.database import Database, next_serial, record
-from sync.bundle.snapshot import Agent, Key
+from orchestrator.store.database import EDIT, Database, next_serial, record
+from sync.bundle.snapshot import Key
 from sync.crypto import digest
-from sync.kit import errors
-from sync.kit.ids import AgentId, KeyId, PrincipalId, SiteId, TenantId
-from sync.wire.levels import Zone
-
-EDIT = "edit"
-"""The kind of the record of each edit."""
+from sync.kit.ids import KeyId, PrincipalId, TenantId
 
 
 class SqlConfiguration:
@@ -72,47 +66,4 @@ class SqlKeys:
             return [
                 Key(KeyId(r.id), r.digest, TenantId(r.tenant), PrincipalId(r.principal), tuple(r.roles.split(",")), r.expires)
                 for r in rows
-            ]
-
-
-class SqlAgents:
-    """The AgentStore."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def add(self, admitted: Admitted, *, at: float, replace: bool = False) -> None:
-        """Keeps an agent. `replace`: its keys were lost with its disk, and these are its new ones."""
-        agent = admitted.agent
-        async with self._database.writing() as connection:
-            known = (await connection.execute(select(tables.agents).where(tables.agents.c.id == agent.id))).first()
-            if known is not None and known.signing_key != agent.signing_key and known.removed_at is None and not replace:
-                raise errors.Misconfigured(
-                    f"An agent '{agent.id}' with other keys is admitted: --replace where its disk was lost, else another name.",
-                    code="agent_exists",
-                )
-            row = {
-                "site": agent.site, "zone": agent.zone.value, "signing_key": agent.signing_key,
-                "sealing_key": agent.sealing_key, "password": admitted.password, "admitted_at": at, "removed_at": None,
-            }  # fmt: skip
-            if known is None:
-                await connection.execute(insert(tables.agents).values(id=agent.id, **row))
-            else:
-                await connection.execute(update(tables.agents).where(tables.agents.c.id == agent.id).values(**row))
-            told = {"what": "agent admitted", "agent": agent.id, "site": agent.site, "zone": agent.zone.value}
-            await record(connection, EDIT, {**told, "key": agent.signing_key, "serial": await next_serial(connection)})
-
-    async def remove(self, agent: AgentId, *, at: float) -> bool:
-        change = update(tables.agents).where(tables.agents.c.id == agent, tables.agents.c.removed_at.is_(None))
-        async with self._database.writing() as connection:
-            found = (await connection.execute(change.values(removed_at=at))).rowcount > 0
-            if found:
-                await record(connection, EDIT, {"what": "agent removed", "agent": agent, "serial": await next_serial(connection)})
-            return found
-
-    async def agents(self) -> list[Admitted]:
-        async with self._database.reading() as connection:
-            rows = await connection.execute(select(tables.agents).where(tables.agents.c.removed_at.is_(None)))
-            return [
-                Admitted(Agent(AgentId(r.id), SiteId(r.site), Zone(r.zone), r.signing_key, r.sealing_key), r.password) for r in rows
             ]

@@ -16,6 +16,8 @@ from sync.kit import errors
 from sync.wire import codec
 
 BUSY_S = 10
+EDIT = "edit"
+"""The kind of the record of each edit."""
 
 
 class StoreUnavailable(errors.Retryable):

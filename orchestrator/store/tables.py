@@ -37,9 +37,27 @@ agents = Table(
     Column("zone", String(32), nullable=False),
     Column("signing_key", LargeBinary(32), nullable=False),
     Column("sealing_key", LargeBinary(32), nullable=False),
-    Column("password", String(100), nullable=False),
+    Column("tenants", Text, nullable=False, default=""),
+    Column("certificate_key", LargeBinary(32), nullable=False),
+    Column("certificate_before", LargeBinary(32), nullable=False),
+    Column("certificate_issued", Float, nullable=False),
+    Column("certificate_expires", Float, nullable=False),
+    Column("locked", Text, nullable=False, default=""),
     Column("admitted_at", Float, nullable=False),
     Column("removed_at", Float),
+)  # fmt: skip
+invitations = Table(
+    "invitations", metadata,
+    Column("id", String(16), primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("site", String(64), nullable=False),
+    Column("zone", String(32), nullable=False),
+    Column("region", String(64), nullable=False),
+    Column("tenants", Text, nullable=False),
+    Column("expires", Float, nullable=False),
+    Column("used_at", Float),
+    Column("used_by", LargeBinary(32)),
 )  # fmt: skip
 authors = Table(
     "ledger_authors", metadata,

@@ -77,7 +77,7 @@ async def present(demo: system.System, console: Console) -> list[script.Row]:
         say(
             console,
             status,
-            f"the hub is ready at {demo.url}, its broker at nats://127.0.0.1:{demo.nats_port}",
+            f"the hub is ready at {demo.url}, its broker at tls://127.0.0.1:{demo.nats_port}",
             "waiting for the agents",
         )
         await demo.wait_for_agents([place.name for place in PLACES])

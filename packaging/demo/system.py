@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -18,16 +17,22 @@ from pathlib import Path
 import aiohttp
 
 from edge_agent import identity
-from orchestrator import distribution
+from orchestrator import authority, distribution
 from orchestrator.access import keys as access
+from orchestrator.enrolment import Addresses, Enrolment, Terms
 from orchestrator.fleet import admission
-from orchestrator.store.administration import SqlAgents, SqlConfiguration, SqlKeys
+from orchestrator.store.administration import SqlConfiguration, SqlKeys
 from orchestrator.store.database import Database
+from orchestrator.store.fleet import SqlAgents, SqlInvitations
+from orchestrator.store.ledger import SqlLedger
 from orchestrator.tenants import document
 from sync.bundle import snapshot
 from sync.crypto import keyring
 from sync.kit import files
-from sync.kit.ids import Region, SiteId
+from sync.kit.clock import SystemClock
+from sync.kit.faults import Faults
+from sync.kit.ids import AgentId, Region, SiteId
+from sync.kit.metrics import Registry
 
 READY_S = 60.0
 STOP_S = 15.0
@@ -63,6 +68,7 @@ class System:
         self.configuration = configuration
         self.port = port
         self.nats_port = nats_port or free_port()
+        self.enrol_port = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment: dict[str, str] = {}
         """What the processes get beside this one's own."""
@@ -102,18 +108,32 @@ class System:
         for issued in (user, admin):
             await SqlKeys(database).add(issued.record, at=time.time())
         self.api_key, self.admin_key = user.text, admin.text
+        made = authority.load_or_create(self.hub / "authority.json", hub_keys.at_rest, time.time())
         for place in self.places:
-            asked = identity.request(self.agent(place.name), place.name)
-            admitted = admission.admit(
-                asked, zone=place.zone, site=SiteId(place.site), known_sites=sites, password=secrets.token_urlsafe(32)
-            )
-            await SqlAgents(database).add(admitted, at=time.time())
-            answer = admission.answer(admitted, hub_keys.signer, f"nats://127.0.0.1:{self.nats_port}")
-            identity.accept(self.agent(place.name), answer)
+            await self._admit(place, sites, hub_keys, made, database)
         await database.close()
+
+    async def _admit(
+        self, place: Place, sites: dict[SiteId, snapshot.Site], keys: keyring.Keyring, made: authority.Authority, database: Database
+    ) -> None:
+        """What 'enrol --request', 'agents approve' and 'enrol --response' do."""
+        asked = identity.request(self.agent(place.name), place.name)
+        at = admission.place(site=place.site, zone=place.zone, region="", tenants=(), sites=sites, known=())
+        clock = SystemClock()
+        desk = Enrolment(
+            agents=SqlAgents(database), invited=SqlInvitations(database), authority=lambda: made, signer=keys.signer, pepper=b"",
+            addresses=lambda: Addresses(f"tls://127.0.0.1:{self.nats_port}", f"https://127.0.0.1:{self.enrol_port}"),
+            terms=Terms(86_400.0, 30 * 86_400.0), clock=clock, faults=Faults(self.hub / "faults.json", Registry(), clock),
+            incidents=SqlLedger(database),
+        )  # fmt: skip
+        certified, chain = desk.certify(AgentId(place.name), asked.certificate_request)
+        admitted = admission.Admitted(admission.agent_of(asked, AgentId(place.name), at), certified)
+        await SqlAgents(database).add(admitted, at=clock.wall())
+        identity.accept(self.agent(place.name), desk.answer(admitted, at.region, chain))
 
     def start_hub(self) -> None:
         command = ["ringfence", "serve", "--state", self.hub, "--port", self.port, "--nats-port", self.nats_port]
+        command += ["--enrol-port", self.enrol_port]
         self._start("hub", *command)
 
     def start_agent(self, name: str) -> None:

@@ -207,16 +207,8 @@ class DecisionBody(_Body):
 
 
 async def read(request: web.Request, kind: type[B], *, most: int = MAX_BODY) -> B:
-    """The checked body. Raises BadRequest with one sentence for the first mistake, or TooLarge."""
-    if (request.content_length or 0) > most:
-        raise errors.TooLarge(f"The body has {request.content_length} bytes; at most {most} are taken.")
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            raw = await request.read()
-    except TimeoutError as error:
-        raise errors.TooSlow(f"The body did not come within {BODY_TIMEOUT_S:.0f} s.") from error
-    if len(raw) > most:
-        raise errors.TooLarge(f"The body has over {most} bytes.")
+    """The checked body. Raises BadRequest with one sentence for the first mistake, TooLarge, or TooSlow."""
+    raw = await raw_body(request, most)
     try:
         return kind.model_validate_json(raw)
     except pydantic.ValidationError as error:
@@ -228,6 +220,20 @@ async def read(request: web.Request, kind: type[B], *, most: int = MAX_BODY) -> 
                 f"The body is not JSON: {message.removeprefix('Invalid JSON: ')}.", code="invalid_json"
             ) from error
         raise errors.BadRequest(f"{where or 'The body'}: {message}.", param=where or None) from error
+
+
+async def raw_body(request: web.Request, most: int) -> bytes:
+    """The body's bytes, at most so many. Raises TooLarge or TooSlow."""
+    if (request.content_length or 0) > most:
+        raise errors.TooLarge(f"The body has {request.content_length} bytes; at most {most} are taken.")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            raw = await request.read()
+    except TimeoutError as error:
+        raise errors.TooSlow(f"The body did not come within {BODY_TIMEOUT_S:.0f} s.") from error
+    if len(raw) > most:
+        raise errors.TooLarge(f"The body has over {most} bytes.")
+    return raw
 
 
 def _ask(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Iterable
 
 from aiohttp import web
@@ -21,9 +22,12 @@ STOP_S = 10.0
 
 
 class Server:
-    """One listening server."""
+    """One listening server. `option`: by which a person chooses its port."""
 
-    def __init__(self, routes: Iterable[web.RouteDef], responses: Responses, *, max_body: int = bodies.MAX_BODY) -> None:
+    def __init__(
+        self, routes: Iterable[web.RouteDef], responses: Responses, *, option: str, max_body: int = bodies.MAX_BODY
+    ) -> None:
+        self._option = option
         application = web.Application(client_max_size=max_body, middlewares=[_answers_everything(responses)])
         application.add_routes(list(routes))
         application.on_response_prepare.append(_say_ids)
@@ -31,15 +35,15 @@ class Server:
             application, handler_cancellation=True, access_log=None, keepalive_timeout=KEEP_ALIVE_S, shutdown_timeout=STOP_S
         )
 
-    async def start(self, host: str, port: int) -> int:
-        """Listens; the port (a free one where 0 was asked). Raises Misconfigured where it is taken."""
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Listens, by TLS where there is a context for it; the port (a free one for 0). Raises Misconfigured where it is taken."""
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            await web.TCPSite(self._runner, host, port, ssl_context=tls).start()
         except OSError as error:
             raise kit_errors.Misconfigured(
                 f"Cannot listen on {host}:{port} ({error.strerror or error}): is another process there? "
-                "Choose another one with --port, or --http-port at an agent.",
+                f"Choose another one with {self._option}.",
                 code="port_unavailable",
             ) from error
         address = self._runner.addresses[0]

@@ -3,7 +3,7 @@
 Invariants, each with a test of its words:
 - a ticket outside the agent's zone or region is refused;
 - an expired ticket is refused, with a tolerance for clocks of 60 s;
-- a ticket of a tenant that the bundle does not know is refused;
+- a ticket of a tenant that the bundle does not know, or that this agent is not for, is refused;
 - a level that the bundle's own policy does not admit here is refused, whatever the ticket says;
 - a bundle past the tenant's grace time admits nothing.
 """
@@ -39,8 +39,8 @@ def admit(snapshot: Snapshot, me: AgentId, ticket: Ticket, *, now: float, age_s:
     if ticket.expires + CLOCK_TOLERANCE_S < now:
         raise TicketRefused("The ticket has expired.", code="ticket_expired")
     tenant = snapshot.tenants.get(ticket.tenant)
-    if tenant is None:
-        raise TicketRefused("The tenant is not served at this site.", code="tenant_unknown")
+    if tenant is None or not agent.serves(tenant.id):
+        raise TicketRefused("The tenant is not served by this agent.", code="tenant_unknown")
     if is_stale(tenant, age_s):
         raise TicketRefused("The hub was last heard longer ago than the tenant's grace time.", code="bundle_stale")
     region = snapshot.region_of(agent)

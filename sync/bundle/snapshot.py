@@ -198,11 +198,17 @@ class Site(Closed):
 class Agent(Closed):
     """The hub's record of an agent: its zone and site come from here, never from what it claims."""
 
+    ADDED: ClassVar[tuple[str, ...]] = ("tenants",)
     id: AgentId
     site: SiteId
     zone: Zone
     signing_key: Bytes
     sealing_key: Bytes
+    tenants: tuple[TenantId, ...] = ()
+    """Whose requests it may run; empty for all that its site serves."""
+
+    def serves(self, tenant: TenantId) -> bool:
+        return not self.tenants or tenant in self.tenants
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,15 +46,16 @@ _STREAM_FULL = (10077, 10047)
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Where the broker is, and as whom to log in."""
+    """Where the broker is, and as whom to log in: by the certificate in a PEM file (key and chain), to servers of those roots.
+
+    A line without TLS goes to a leaf node on this machine alone, by `password`.
+    """
 
     url: str
     user: str
-    password: str
-    ca: Path | None = None
-    """The certificate authority that the broker's certificate must be of, where the line is TLS."""
-    name: str = ""
-    """The name that the certificate must have, where it is not the host of the URL."""
+    certificate: Path | None = None
+    trusted: Path | None = None
+    password: str = ""
 
     def __repr__(self) -> str:
         return f"Login({self.url}, {self.user})"
@@ -75,6 +76,11 @@ class NatsBus:
         self._conversations: dict[str, Conversation] = {}
         self._tokens = itertools.count()
         self._closing = False
+        self._tls: ssl.SSLContext | None = None
+        self._rejected = asyncio.Event()
+        self._over = asyncio.Event()
+        self._linked = False
+        self._leaving: asyncio.Task[None] | None = None
         self._pauses = _new_pauses()
         self.slow_consumers = 0
 
@@ -83,11 +89,9 @@ class NatsBus:
         return bool(self._client.is_connected)
 
     async def connect(self) -> None:
-        """Tries until the broker is there. Raises Misconfigured where it refuses the login."""
+        """Tries until the broker is there. Raises Misconfigured where it refuses the login; then `connect` may be called again."""
         options: dict[str, Any] = {
             "servers": [self._login.url],
-            "user": self._login.user,
-            "password": self._login.password,
             "name": self._login.user,
             "inbox_prefix": subjects.inbox(self._agent or self._life),
             "allow_reconnect": True,
@@ -100,19 +104,19 @@ class NatsBus:
             "error_cb": self._on_error,
             "disconnected_cb": self._on_disconnect,
             "reconnected_cb": self._on_connect,
+            "closed_cb": self._on_closed,
         }
-        if self._login.ca is not None:
-            options["tls"] = _tls(self._login.ca)
-            if self._login.name:
-                options["tls_hostname"] = self._login.name
+        if self._login.certificate is not None and self._login.trusted is not None:
+            self._tls = _tls(self._login.certificate, self._login.trusted)
+            options |= {"tls": self._tls, "tls_handshake_first": True}
+        else:
+            options |= {"user": self._login.user, "password": self._login.password}
+        await self._drop()
+        self._client, self._linked = Client(), False
+        self._rejected, self._over = asyncio.Event(), asyncio.Event()
         try:
-            await self._client.connect(**options)
+            await self._unless_rejected(self._client.connect(**options))
         except (nats.errors.Error, OSError) as error:
-            if "authorization" in str(error).lower():
-                raise errors.Misconfigured(
-                    f"The broker at {self._login.url} refused the user '{self._login.user}'.",
-                    code="broker_login_refused",
-                ) from error
             raise BusUnavailable(f"The broker at {self._login.url} is not reachable ({type(error).__name__}).") from error
         version = self._client.connected_server_version
         if (version.major, version.minor, version.patch) < MIN_VERSION:
@@ -124,9 +128,36 @@ class NatsBus:
             )
         await self._client.subscribe(f"{subjects.replies(self._agent or '*', self._life)}.*", cb=self._on_reply)
         await self._settle()
+        self._linked = True
         domain = subjects.DOMAIN if self._agent else None
         self._jetstream: JetStreamContext = self._client.jetstream(timeout=APPEND_TIMEOUT_S, domain=domain)
         self._on_change(True)
+
+    async def over(self) -> None:
+        """Returns when the broker has cut this process off for good: it does not come back by itself then."""
+        await self._over.wait()
+
+    def renewed(self) -> None:
+        """Takes the files of the login up again, for the next connection. Raises Misconfigured."""
+        if self._tls is not None and self._login.certificate is not None and self._login.trusted is not None:
+            _load(self._tls, self._login.certificate, self._login.trusted)
+
+    async def _unless_rejected(self, connecting: Coroutine[Any, Any, None]) -> None:
+        """Waits for the connection; nats-py itself would ask for ever with a login that is refused."""
+        attempt, rejected = asyncio.ensure_future(connecting), asyncio.ensure_future(self._rejected.wait())
+        try:
+            await asyncio.wait({attempt, rejected}, return_when=asyncio.FIRST_COMPLETED)
+            if not attempt.done():
+                raise errors.Misconfigured(
+                    f"The broker at {self._login.url} refused '{self._login.user}'.", code="broker_login_refused"
+                )
+            await attempt
+        finally:
+            for one in (attempt, rejected):
+                if not one.done():
+                    one.cancel()
+                    with contextlib.suppress(asyncio.CancelledError, Exception):
+                        await one
 
     async def publish(self, subject: str, data: bytes) -> None:
         self._check()
@@ -280,6 +311,9 @@ class NatsBus:
         if self._closing:
             return
         self._closing = True
+        await self._drop()
+
+    async def _drop(self) -> None:
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._client.close(), CLOSE_TIMEOUT_S)
 
@@ -308,12 +342,23 @@ class NatsBus:
     async def _on_error(self, error: Exception) -> None:
         if isinstance(error, nats.errors.SlowConsumerError):
             self.slow_consumers += 1
+        if _is_refusal(error) and not self._rejected.is_set():
+            self._rejected.set()
+            if self._linked:
+                # Left alone it would ask again for ever; what to do about a refusal is for whoever connects to say.
+                self._leaving = asyncio.create_task(self._client.close(), name="bus cut off")
         if not self._closing:
             log.warning("bus_error", error=type(error).__name__, detail=str(error)[:200])
 
     async def _on_disconnect(self) -> None:
         if not self._closing:
             log.warning("bus_disconnected", url=self._login.url)
+            self._on_change(False)
+
+    async def _on_closed(self) -> None:
+        self._over.set()
+        if not self._closing:
+            log.warning("bus_cut_off", url=self._login.url)
             self._on_change(False)
 
     def _when_to_reconnect(self, servers: list[Any], _: object) -> tuple[Any, float]:
@@ -330,14 +375,29 @@ def _new_pauses() -> Iterator[float]:
     return backoff.jittered(first_s=RECONNECT_S, most_s=MAX_RECONNECT_S)
 
 
-def _tls(ca: Path) -> ssl.SSLContext:
-    """TLS 1.3 with this authority alone. Raises Misconfigured."""
-    try:
-        context = ssl.create_default_context(cafile=str(ca))
-    except (OSError, ssl.SSLError) as error:
-        raise errors.Misconfigured(f"The certificate authority {ca} cannot be read ({error}).", code="bad_ca") from error
+def _tls(certificate: Path, trusted: Path) -> ssl.SSLContext:
+    """TLS 1.3 with this certificate, to servers of these roots alone. Raises Misconfigured."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    _load(context, certificate, trusted)
     return context
+
+
+def _load(context: ssl.SSLContext, certificate: Path, trusted: Path) -> None:
+    try:
+        context.load_cert_chain(certificate)
+        context.load_verify_locations(trusted)
+    except (OSError, ssl.SSLError) as error:
+        raise errors.Misconfigured(
+            f"The certificate {certificate}, or the roots {trusted}, cannot be read ({type(error).__name__}).",
+            code="bad_certificate",
+        ) from error
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the broker said no, rather than nothing. What TLS says is in OpenSSL's words."""
+    said = str(error).lower()
+    return "authorization" in said or (isinstance(error, ssl.SSLError) and "alert" in said)
 
 
 class _NotFoundError(errors.Refused):

@@ -23,6 +23,7 @@ ERASURE = "erasure"
 ERASED = "erased"
 FORWARD = "forward"
 HUB_BEAT = "hub-beat"
+RENEWAL = "renewal"
 
 
 class BadSignature(errors.Corrupt):

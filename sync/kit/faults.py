@@ -34,6 +34,10 @@ class Fault(StrEnum):
     BUNDLE_STALE = "bundle_stale"
     CLOCK_JUMPED = "clock_jumped"
     TWO_AGENTS = "two_agents_of_one_identity"
+    TOKEN_REUSED = "token_reused"  # noqa: S105 - no password
+    KEYS_COPIED = "keys_copied"
+    KEPT_OUT = "kept_out"
+    CERTIFICATE_OVER = "certificate_over"
     LEDGER_GAP = "ledger_gap"
     LEDGER_FORK = "ledger_fork"
     LEDGER_BROKEN = "ledger_broken"
@@ -60,6 +64,10 @@ ADVICE = {
     Fault.BUNDLE_STALE: "the hub has not been heard within a tenant's grace time: its requests are refused until it is",
     Fault.CLOCK_JUMPED: "the machine's clock was set by more than a minute: look at its time service",
     Fault.TWO_AGENTS: "two processes run with one agent's identity: stop one, and admit it under a name of its own",
+    Fault.TOKEN_REUSED: "somebody else has the invitation's line: compare fingerprints, then unlock the agent or revoke it",
+    Fault.KEYS_COPIED: "an agent's keys are in two places: revoke it, and invite it anew on a clean machine",
+    Fault.KEPT_OUT: "the hub has revoked or locked this agent: ask its people; the site serves on until the grace time is over",
+    Fault.CERTIFICATE_OVER: "the certificate ended and could not be renewed: look at the line to the hub's enrolment port",
     Fault.LEDGER_GAP: "records of an author are missing: they come by themselves while its disk lives, else 'ringfence audit gaps'",
     Fault.LEDGER_FORK: "an author has signed two records of one number: its disk was copied, or its key is in two hands",
     Fault.LEDGER_BROKEN: "an author sent records that do not chain: its disk was changed",

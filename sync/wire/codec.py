@@ -4,6 +4,7 @@ Invariants, each with a test of its words:
 - a frame larger than the cap of its kind is refused before it is parsed;
 - a frame of an unknown version or kind is refused by name;
 - a frame with a missing, unknown or wrongly typed field is refused;
+- a field that a later version added is said only where it differs from its default: an older side reads the rest;
 - what `encode` made, `decode` gives back equal.
 """
 
@@ -105,7 +106,17 @@ def plain(message: object) -> dict[str, object]:
     for name in _nesting(kind):
         value = found[name]
         found[name] = tuple(map(plain, value)) if isinstance(value, tuple) else plain(value)
+    for name, default in _added(kind):
+        if found[name] == default:
+            del found[name]
     return found
+
+
+@functools.cache
+def _added(kind: type) -> tuple[tuple[str, object], ...]:
+    """The fields that a later version added, as its class names them in ADDED, with their defaults."""
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    return tuple((name, defaults[name]) for name in getattr(kind, "ADDED", ()))
 
 
 @functools.cache

@@ -10,6 +10,7 @@ JOURNAL_ALL = f"{ROOT}.journal.*"
 BEAT_ALL = f"{ROOT}.beat.*"
 PROOF_ALL = f"{ROOT}.proof.*"
 ASK_ALL = f"{ROOT}.ask.*"
+RENEW_ALL = f"{ROOT}.renew.*"
 HUB_BEAT = f"{ROOT}.hub.beat"
 BUNDLE_BUCKET = "rf_bundle"
 DOMAIN = "ringfence"
@@ -46,6 +47,11 @@ def proof(agent: AgentId) -> str:
 def ask(agent: AgentId) -> str:
     """A request that an agent's site cannot serve: the hub finds a place for it. Many replies."""
     return f"{ROOT}.ask.{agent}"
+
+
+def renew(agent: AgentId) -> str:
+    """An agent asks for its next certificate."""
+    return f"{ROOT}.renew.{agent}"
 
 
 def bundle(site: SiteId) -> str:

@@ -258,7 +258,7 @@ def _start(folder: Path) -> list[Row]:
     made.start()
     _await(made.agent(place.name) / "status.json", lambda told: bool(told["bundle_serial"]))
     made.stop_all()
-    made.own[place.name] = {"RINGFENCE_AGENT_BROKER_URL": "nats://127.0.0.1:1"}
+    made.own[place.name] = {"RINGFENCE_AGENT_BROKER_URL": "tls://127.0.0.1:1"}
     ours, limits = [], []
     for _ in range(STARTS):
         status = made.agent(place.name) / "status.json"

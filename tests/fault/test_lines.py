@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 import system
 
+from orchestrator import certificates
 from sync.bundle import snapshot
-from sync.bus.nats import Login, NatsBus
-from sync.crypto import keyring, sealing, signing
+from sync.bus.nats import NatsBus
+from sync.crypto import keyring, signing
 from sync.kit.crashpoints import VARIABLE
 from sync.kit.faults import Fault
 from sync.wire import codec, subjects
+from tests.support import interception
 from tests.support import running as support
 from tests.support.sites import SITE, Cuttable
 
@@ -65,7 +67,9 @@ def _is_slow(sites: Cuttable) -> None:
 
 
 def _says_everything_twice(sites: Cuttable) -> None:
-    sites.proxies[SITE.name].twice = b"rf.v1."
+    folder, proxy = sites.system.agent(SITE.name), sites.proxies[SITE.name]
+    proxy.twice = b"rf.v1."
+    proxy.intercept(interception.Keys(sites.system.hub / "tls" / "server.pem", folder / "certificate.pem", folder / "trusted.pem"))
 
 
 WHILE_IT_CATCHES_UP = {
@@ -305,8 +309,8 @@ def test_a_bundle_that_is_not_to_be_had_leaves_the_last_good_one(sites: Cuttable
     seen = _count(sites, fault)
 
     async def exchange() -> None:
-        password = sealing.derive(keys.at_rest, "broker-password").hex()
-        bus = NatsBus(Login(f"nats://127.0.0.1:{sites.system.nats_port}", "hub", password), "attacker")
+        whom = certificates.login(sites.system.hub / "tls", f"tls://127.0.0.1:{sites.system.nats_port}")
+        bus = NatsBus(whom, "attacker")
         await bus.connect()
         frame = await bus.get(subjects.BUNDLE_BUCKET, "frankfurt")
         assert frame is not None

@@ -32,17 +32,17 @@ WRONG = {
     "a key for an unknown tenant": (("ringfence", "keys", "create", "--tenant", "x", "--name", "y"), "no tenant 'x'"),
     "a key with an unknown role": (("ringfence", "keys", "create", "--tenant", "acme-bank", "--name", "y", "--role", "king"), "king"),
     "revoke a key that is not there": (("ringfence", "keys", "revoke", "0123456789"), "no key"),
-    "remove an agent that is not there": (("ringfence", "agents", "remove", "x"), "no agent 'x'"),
+    "revoke an agent that is not there": (("ringfence", "agents", "revoke", "x"), "no agent 'x'"),
     "explain for an unknown tenant": (("ringfence", "explain", "--tenant", "x", "hello"), "no tenant 'x'"),
     "explain with a wrong level": (("ringfence", "explain", "--tenant", "acme-bank", "--level", "x", "hello"), "public, internal"),
     "explain with a model of others": (("ringfence", "explain", "--tenant", "acme-bank", "--model", "cloud-only", "hello"), "may not use"),
-    "admit what is no request": (("ringfence", "agents", "admit", DEMO, "--zone", "on_premise", "--site", "frankfurt", "-o", "a"), "no request"),
-    "an agent with a bad name": (("ringfence-agent", "request", "--name", "A B"), "cannot name"),
-    "an agent that has not asked": (("ringfence-agent", "run"), "ringfence-agent request"),
+    "approve what is no request": (("ringfence", "agents", "approve", DEMO, "--zone", "on_premise", "--site", "frankfurt", "-o", "a"), "no request"),
+    "an agent with a bad name": (("ringfence-agent", "enrol", "--request", "r", "--name", "A B"), "cannot name"),
+    "an agent that has not asked": (("ringfence-agent", "run"), "ringfence agents invite"),
     "the status of no agent": (("ringfence-agent", "status"), "No agent has run"),
     "models that are not there": (("ringfence-agent", "models", "list", "--models", "none"), "does not exist"),
     "add a model that is not there": (("ringfence-agent", "models", "add", "none", "--name", "x"), "not a folder"),
-    "verify a journal that is not there": (("ringfence-agent", "journal", "verify"), "ringfence-agent request"),
+    "verify a journal that is not there": (("ringfence-agent", "journal", "verify"), "ringfence agents invite"),
 }  # fmt: skip
 
 
@@ -83,17 +83,17 @@ def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for done in (
         ringfence(tmp_path, "serve", "--state", tmp_path / "file/x"),
-        agent(tmp_path, "request", "--name", "a", "--state", tmp_path / "file/x"),
+        agent(tmp_path, "enrol", "--request", "r", "--name", "a", "--state", tmp_path / "file/x"),
     ):
         assert done.returncode == 2
         assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_an_agent_without_its_models_folder_says_so(configured: Path) -> None:
-    assert agent(configured, "request", "--name", "edge-1", "-o", "r.json").returncode == 0
-    admit = ("agents", "admit", "r.json", "--zone", "on_premise", "--site", "frankfurt", "-o", "a.json")
+    assert agent(configured, "enrol", "--name", "edge-1", "--request", "r.json").returncode == 0
+    admit = ("agents", "approve", "r.json", "--zone", "on_premise", "--site", "frankfurt", "-o", "a.json")
     assert ringfence(configured, *admit).returncode == 0
-    assert agent(configured, "accept", "a.json").returncode == 0
+    assert agent(configured, "enrol", "--response", "a.json").returncode == 0
     done = agent(configured, "run", "--models", "none")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("The models folder none does not exist")
@@ -116,19 +116,19 @@ def test_keys_are_listed_without_their_secret_and_revoked(configured: Path) -> N
 def test_help_names_every_command(tmp_path: Path) -> None:
     hub, edge = ringfence(tmp_path, "--help").stdout, agent(tmp_path, "--help").stdout
     assert all(word in hub for word in ("serve", "apply", "explain", "keys", "agents", "audit"))
-    assert all(word in edge for word in ("request", "accept", "run", "status", "models", "journal"))
+    assert all(word in edge for word in ("enrol", "run", "status", "models", "journal"))
 
 
 def test_an_agent_with_the_same_name_and_other_keys_is_not_admitted(configured: Path) -> None:
     for folder in ("one", "two"):
-        assert agent(configured, "request", "--name", "edge-1", "--state", folder, "-o", f"{folder}.json").returncode == 0
+        assert agent(configured, "enrol", "--name", "edge-1", "--state", folder, "--request", f"{folder}.json").returncode == 0
     admit = ("--zone", "on_premise", "--site", "frankfurt", "-o")
-    assert ringfence(configured, "agents", "admit", "one.json", *admit, "one.adm").returncode == 0
-    assert ringfence(configured, "agents", "admit", "one.json", *admit, "one.adm").returncode == 0
-    refused = ringfence(configured, "agents", "admit", "two.json", *admit, "two.adm")
+    assert ringfence(configured, "agents", "approve", "one.json", *admit, "one.adm").returncode == 0
+    assert ringfence(configured, "agents", "approve", "one.json", *admit, "one.adm").returncode == 0
+    refused = ringfence(configured, "agents", "approve", "two.json", *admit, "two.adm")
     assert refused.returncode == 2 and "other keys" in refused.stderr
-    wrong = agent(configured, "accept", "one.adm", "--state", "two")
+    wrong = agent(configured, "enrol", "--response", "one.adm", "--state", "two")
     assert wrong.returncode == 2 and "admission for this agent" in wrong.stderr
     assert "edge-1" in ringfence(configured, "agents", "list").stdout
-    assert ringfence(configured, "agents", "remove", "edge-1").returncode == 0
+    assert ringfence(configured, "agents", "revoke", "edge-1").returncode == 0
     assert "edge-1" not in ringfence(configured, "agents", "list").stdout

@@ -180,7 +180,7 @@ def test_a_site_without_a_line_at_all_lives_on_sticks(tmp_path: Path) -> None:
     """Bundle and models in, journal out, receipts and proofs back: by files alone."""
     made = system.System(tmp_path / "run", [SITE], support.models(tmp_path / "models"), support.CONFIGURATION)
     asyncio.run(made.prepare("acme"))
-    made.own[SITE.name] = {"RINGFENCE_AGENT_BROKER_URL": "nats://127.0.0.1:1"}
+    made.own[SITE.name] = {"RINGFENCE_AGENT_BROKER_URL": "tls://127.0.0.1:1"}
     agent, stick = made.agent(SITE.name), tmp_path / "stick"
     stick.mkdir()
     sites = Cuttable.__new__(Cuttable)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import pwd
+import shlex
 import shutil
 import signal
 import socket
@@ -132,10 +133,8 @@ def test_it_is_installed_admitted_run_and_purged(installed: None, tmp_path: Path
     try:
         made.start_hub()
         asyncio.run(made.wait_for_hub())
-        agent("request", "--name", "branch-1", "-o", tmp_path / "request.json")
-        where = ("--zone", "on_premise", "--site", "frankfurt", "-o", tmp_path / "admission.json")
-        at_hub(made, "agents", "admit", tmp_path / "request.json", *where)
-        assert "is admitted at the site 'frankfurt'" in agent("accept", tmp_path / "admission.json")
+        line = at_hub(made, "agents", "invite", "--zone", "on_premise", "--site", "frankfurt", "--name", "branch-1", "--quiet")
+        assert "This is 'branch-1' now, at the site 'frankfurt'" in agent(*shlex.split(line)[1:])
         at_hub(made, "models", "publish", support.BUILT / "guide" / "1")
         assert "is added" in agent("models", "add", "rf:guide")
         manager = ServiceManager(tmp_path, {"RINGFENCE_AGENT_HTTP_PORT": "0"})

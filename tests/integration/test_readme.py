@@ -77,9 +77,10 @@ def test_the_commands_of_the_readme_work_in_their_order(desk: tuple[Path, dict[s
         assert json.loads(run("ringfence classify --jsonl"))["level"] == "internal"
         serve("ringfence serve")
         support.eventually((folder / "ringfence-state/hub-address.json").exists, "the hub is up")
-        assert "fingerprint" in run("ringfence-agent request")
-        assert "admitted" in run("ringfence agents admit")
-        assert "admitted" in run("ringfence-agent accept")
+        assert "ringfence-agent enrol --hub https://127.0.0.1:" in run("ringfence agents invite")
+        assert "fingerprint" in run("ringfence-agent enrol --request")
+        assert "is admitted as" in run("ringfence agents approve")
+        assert "This is 'branch-1' now" in run("ringfence-agent enrol --response")
         assert "is added" in run("ringfence-agent models add built")
         assert "Published: guide" in run("ringfence models publish")
         assert "is added" in run("ringfence-agent models add rf:guide")

@@ -139,10 +139,10 @@ def test_an_agent_whose_disk_is_lost_is_rebuilt_from_the_hub(tmp_path: Path) -> 
         shutil.rmtree(folder)
         shutil.rmtree(made.models)
         assert "There is no agent" in at_agent("rebuild", code=2)
-        at_agent("request", "--name", name, "-o", tmp_path / "request.json")
+        at_agent("enrol", "--name", name, "--request", tmp_path / "request.json")
         admit = (
             "agents",
-            "admit",
+            "approve",
             tmp_path / "request.json",
             "--zone",
             "on_premise",
@@ -153,7 +153,7 @@ def test_an_agent_whose_disk_is_lost_is_rebuilt_from_the_hub(tmp_path: Path) -> 
         )
         assert "--replace where its disk was lost" in at_hub(made, *admit, code=2)
         at_hub(made, *admit, "--replace")
-        at_agent("accept", tmp_path / "answer")
+        at_agent("enrol", "--response", tmp_path / "answer")
         told = support.eventually(lambda: _rebuilt(there, tmp_path), "the hub's broker knows the new agent")
         assert "guide, quick" in told and "The hub does not have" in told and "guide-embed" in told
         made.start_agent(name)

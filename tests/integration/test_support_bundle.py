@@ -59,7 +59,15 @@ def test_no_prompt_key_password_or_tenant_is_in_it(site: Cuttable, tmp_path: Pat
     whole = "".join(parts.values())
     me = identity.load(site.system.agent(SITE.name))
     keys = json.loads((site.system.agent(SITE.name) / identity.KEYS).read_text())
-    secrets = [CANARY, "536-22-8726", site.system.api_key, me.admission.broker_password, "acme", str(tmp_path)]
+    secrets = [
+        CANARY,
+        "536-22-8726",
+        site.system.api_key,
+        me.leaf_password,
+        me.certificate.read_text()[60:120],
+        "acme",
+        str(tmp_path),
+    ]
     for secret in [*secrets, *(str(value) for value in keys.values() if isinstance(value, str))]:
         assert secret not in whole, secret
     assert oct((tmp_path / "support.tar.gz").stat().st_mode)[-3:] == "600"

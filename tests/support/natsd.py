@@ -1,8 +1,7 @@
-"""A real nats-server on a free port."""
+"""A real nats-server on a free port, with an authority of its own."""
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import subprocess
@@ -10,9 +9,11 @@ import time
 from pathlib import Path
 
 from orchestrator import broker
+from orchestrator.certificates import Certificates
+from orchestrator.fleet.admission import Admitted
 from sync.bus.nats import Login
+from sync.kit.clock import SystemClock
 
-PASSWORD = "test"
 READY_S = 15.0
 
 
@@ -25,24 +26,35 @@ class NatsServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
+        self.certificates = Certificates(folder / "tls", folder / "authority.json", bytes(32), ["127.0.0.1"], SystemClock())
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def login(self) -> Login:
-        return Login(f"nats://127.0.0.1:{self.port}", broker.HUB_USER, PASSWORD)
+        """As a hub."""
+        return self.certificates.login(f"tls://127.0.0.1:{self.port}")
+
+    def write(self, agents: list[Admitted]) -> None:
+        at = broker.Reachable("127.0.0.1", self.port, self.certificates.server, self.certificates.trusted)
+        (self._folder / "nats.conf").write_text(broker.configuration(at, self._folder / "js", agents))
 
     def start(self) -> None:
-        text = broker.configuration(broker.Reachable("127.0.0.1", self.port), self._folder / "js", PASSWORD, [])
-        path = self._folder / "nats.conf"
-        path.write_text(json.dumps(json.loads(text)))
+        if not (self._folder / "nats.conf").exists():
+            self.write([])
         with (self._folder / "log").open("ab") as output:
-            self._process = subprocess.Popen([broker.executable(), "-c", str(path)], stdout=output, stderr=output)
+            self._process = subprocess.Popen(
+                [broker.executable(), "-c", str(self._folder / "nats.conf")], stdout=output, stderr=output
+            )
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
         raise AssertionError("nats-server did not start")
+
+    def reload(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self._process is not None and self._process.poll() is None:

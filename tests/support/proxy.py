@@ -7,6 +7,9 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable
+
+from tests.support import interception
 
 _PUBLISH = re.compile(rb"(H?PUB) ([^\r\n]*)\r\n")
 CHUNK = 65_536
@@ -27,6 +30,7 @@ class Proxy:
         self.delay_s = 0.0
         self.twice = b""
         """Publishes on subjects that begin with this go out twice."""
+        self._keys: interception.Keys | None = None
         self.repeated = 0
         self.connections = 0
         self.passed = 0
@@ -35,7 +39,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
+        return f"tls://127.0.0.1:{self.port}"
 
     def cut(self) -> None:
         """Closes every connection, and refuses new ones."""
@@ -76,13 +80,18 @@ class Proxy:
                 continue
             server.settimeout(None)
             self.connections += 1
+            if self._keys is not None:
+                server.close()
+                threading.Thread(
+                    target=interception.run, args=(client, self._target, self._keys, self._repeat()), daemon=True
+                ).start()
+                continue
             with self._lock:
                 self._open |= {client, server}
             threading.Thread(target=self._pump, args=(client, server, True), daemon=True).start()
             threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
 
     def _pump(self, source: socket.socket, target: socket.socket, out: bool) -> None:
-        waiting = b""
         try:
             while data := source.recv(CHUNK):
                 self._flows.wait()
@@ -90,8 +99,6 @@ class Proxy:
                     time.sleep(self.delay_s)
                 if out:
                     self.passed += len(data)
-                if out and self.twice:
-                    data, waiting = self._doubled(waiting + data)
                 target.sendall(data)
         except OSError:
             pass
@@ -101,6 +108,24 @@ class Proxy:
             for one in (source, target):
                 with contextlib.suppress(OSError):
                     one.close()
+
+    def intercept(self, keys: interception.Keys) -> None:
+        """From the next connection on, sees what is said: only then can it say things twice."""
+        self._keys = keys
+        self.cut()
+        self.mend()
+
+    def _repeat(self) -> Callable[[bytes], bytes]:
+        waiting = b""
+
+        def change(data: bytes) -> bytes:
+            nonlocal waiting
+            if not self.twice:
+                return data
+            changed, waiting = self._doubled(waiting + data)
+            return changed
+
+        return change
 
     def _doubled(self, data: bytes) -> tuple[bytes, bytes]:
         """What goes out of these bytes of the client's protocol, whole publishes twice; and what is not whole yet."""

@@ -318,23 +318,31 @@ def test_a_chat_template_runs_in_a_sandbox() -> None:
 
 
 def test_an_agent_is_admitted_step_by_step_and_told_which_is_missing(tmp_path: Path, keys: keyring.Keyring) -> None:
-    from orchestrator.fleet import admission
-    from sync.kit.ids import SiteId
+    from orchestrator import authority as authorities
+    from sync.crypto import authority
+    from sync.wire import enrolment
 
     state = tmp_path / "state"
     with pytest.raises(errors.Misconfigured, match="begin with"):
         identity.load(state)
     asked = identity.request(state, "edge-1")
-    assert identity.request(state, "edge-1") == asked
+    again = identity.request(state, "edge-1")
+    assert (again.signing_key, again.sealing_key) == (asked.signing_key, asked.sealing_key)
+    assert authority.key_of_request(again.certificate_request) == authority.key_of_request(asked.certificate_request)
     with pytest.raises(errors.Misconfigured, match="is of the agent"):
         identity.request(state, "edge-2")
     with pytest.raises(errors.Misconfigured, match="cannot name"):
         identity.request(tmp_path / "x", "Edge 1")
     with pytest.raises(errors.Misconfigured, match="not admitted yet"):
         identity.load(state)
-    admitted = admission.admit(
-        asked, zone="on_premise", site=SiteId("dublin"), known_sites={s.id: s for s in builders.SITES}, password="p"
+    made = authorities.create(tmp_path / "authority.json", keys.at_rest, 1e9)
+    chain = made.certify_agent(AgentId("edge-1"), asked.certificate_request, 1e9, 60)
+    told = enrolment.Admission(
+        "edge-1", keys.signer.public_key, "tls://x:1", "https://x:2", "dublin", "on_premise", "eu-west-1", (), chain, made.trusted
     )
-    identity.accept(state, admission.answer(admitted, keys.signer, "nats://x"))
+    identity.accept(state, enrolment.seal_admission(told, asked.sealing_key))
     me = identity.load(state)
+    assert me.login("").certificate == state / "certificate.pem" and not (state / "certificate-next.key").exists()
+    with pytest.raises(errors.Misconfigured, match="without TLS to another machine"):
+        me.login("nats://elsewhere:4222")
     assert (me.id, me.hub_key, me.admission.zone) == ("edge-1", keys.signer.public_key, "on_premise")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -29,18 +31,20 @@ class Line:
     def __init__(self, folder: Path, keys: keyring.Keyring, clock: ManualClock) -> None:
         self.clock, self.hub_clock, self.keys = clock, ManualClock(clock.wall() + 1), keys
         self.faults: list[Fault] = []
+        self.linked = asyncio.Event()
         exchange = Exchange()
         self.hub, self.bus = MemoryBus(exchange), MemoryBus(exchange)
         self.guard = Guard(folder, ME, SITE, keys.signer.public_key, keys.at_rest, clock, self._note)
         beat = Beat(ME, "b", "0", (), 0, 0, 1, 0.0, 0, Epoch("e"), 0, 0, 0)
-        self.link = Link(self.bus, self._connect, self.guard, ME, SITE, lambda: beat, clock, self._note)
+        self.link = Link(self.bus, self, self.guard, ME, SITE, lambda: beat, clock, self._note)
 
     async def start(self) -> None:
         async def listen() -> None:
             """Takes no work."""
 
         await self.publish_bundle(1)
-        await self.link.run(listen)
+        self.running = asyncio.create_task(self.link.run(listen))
+        await self.linked.wait()
 
     async def publish_bundle(self, serial: int) -> snapshot.Bundle:
         bundle = builders.bundle(serial=serial)
@@ -62,18 +66,23 @@ class Line:
 
         await self.hub.subscribe(subjects.proof(ME), on)
 
-    async def _connect(self) -> None:
+    async def connect(self) -> None:
         """The bus in memory is there from the start."""
+
+    async def over(self) -> None:
+        self.linked.set()
+        await asyncio.Event().wait()
 
     def _note(self, fault: Fault, _: str) -> None:
         self.faults.append(fault)
 
 
 @pytest.fixture
-async def line(tmp_path: Path, keys: keyring.Keyring, clock: ManualClock) -> Line:
+async def line(tmp_path: Path, keys: keyring.Keyring, clock: ManualClock) -> AsyncIterator[Line]:
     made = Line(tmp_path, keys, clock)
     await made.start()
-    return made
+    yield made
+    made.running.cancel()
 
 
 async def test_a_broker_without_a_hub_behind_it_is_not_on_line(line: Line) -> None:

@@ -27,7 +27,7 @@ from sync.bundle.limits import LimitReached, Limits
 from sync.crypto import keyring, signing
 from sync.kit import errors
 from sync.kit.clock import ManualClock
-from sync.kit.ids import AgentId, Epoch, Region, SiteId, TenantId
+from sync.kit.ids import AgentId, Epoch, Region, TenantId
 from sync.wire import enrolment
 from sync.wire.levels import Level, Zone
 from sync.wire.messages import Beat
@@ -115,7 +115,7 @@ def test_invariant_1_no_plan_holds_an_agent_outside_the_decision(agents, level, 
     for i, (_, _, has_model, running) in enumerate(agents):
         presence.heard(beat(f"a{i}", models=("guide",) if has_model else (), running=running), 0.0)
     decision = decide.decide(at, builders.tenant(), Facts(level), builders.model())
-    plan = plans.plan(at, decision, presence.here(0.0, at), Region("eu-central-1"), random.Random(seed))
+    plan = plans.plan(at, TenantId("acme"), decision, presence.here(0.0, at), Region("eu-central-1"), random.Random(seed))
     assert len(plan) <= plans.MAX_TRIES
     assert len({c.agent for c in plan}) == len(plan)
     for choice in plan:
@@ -147,7 +147,7 @@ def test_the_nearest_region_comes_first_and_then_the_less_loaded() -> None:
     for name, running in (("far", 0), ("near", 0), ("busy", 15), ("mid", 0)):
         presence.heard(beat(name, running=running), 0.0)
     decision = decide.decide(at, builders.tenant(), Facts(Level.PUBLIC), builders.model(zones=(Zone.ON_PREMISE,)))
-    plan = plans.plan(at, decision, presence.here(0.0, at), Region("eu-central-1"), random.Random(1))
+    plan = plans.plan(at, TenantId("acme"), decision, presence.here(0.0, at), Region("eu-central-1"), random.Random(1))
     assert [c.agent for c in plan] == ["near", "busy", "mid", "far"]
 
 
@@ -188,15 +188,20 @@ def test_a_tenant_has_so_many_requests_at_a_time_and_a_minute(clock: ManualClock
 
 
 def test_an_agent_is_admitted_to_a_place_that_exists(keys: keyring.Keyring) -> None:
-    asked = enrolment.Request("edge-1", keys.signer.public_key, keys.opener.public_key)
-    sites = {site.id: site for site in builders.SITES}
-    admitted = admission.admit(asked, zone="on_premise", site=SiteId("dublin"), known_sites=sites, password="p")
-    assert (admitted.agent.zone, admitted.agent.site) == (Zone.ON_PREMISE, "dublin")
-    answer = enrolment.open_admission(admission.answer(admitted, keys.signer, "nats://x"), keys.opener)
-    assert (answer.hub_key, answer.broker_password) == (keys.signer.public_key, "p")
-    for name, zone, site in (("A.B", "on_premise", "dublin"), ("a", "moon", "dublin"), ("a", "on_premise", "nowhere")):
-        with pytest.raises(errors.Misconfigured):
-            admission.admit(enrolment.Request(name, b"", b""), zone=zone, site=SiteId(site), known_sites=sites, password="p")
+    asked = enrolment.Request("edge-1", keys.signer.public_key, keys.opener.public_key, b"")
+    sites, known = {site.id: site for site in builders.SITES}, [TenantId("acme")]
+    good = {"site": "dublin", "zone": "on_premise", "region": "eu-west-1", "tenants": ["acme"]}
+    at = admission.place(**good, sites=sites, known=known)
+    agent = admission.agent_of(asked, admission.named("edge-1"), at)
+    assert (agent.zone, agent.site, agent.tenants) == (Zone.ON_PREMISE, "dublin", ("acme",))
+    for wrong, said in (
+        ({"zone": "moon"}, "use on_premise"), ({"site": "nowhere"}, "there are:"), ({"region": "us-east-1"}, "is in eu-west-1"),
+        ({"tenants": ["other"]}, "no tenant 'other'"),
+    ):  # fmt: skip
+        with pytest.raises(errors.Misconfigured, match=said):
+            admission.place(**{**good, **wrong}, sites=sites, known=known)
+    with pytest.raises(errors.Misconfigured, match="cannot name an agent"):
+        admission.named("A.B")
 
 
 def test_a_key_is_issued_for_a_role_and_a_name() -> None:
@@ -211,10 +216,16 @@ def test_a_key_is_issued_for_a_role_and_a_name() -> None:
 
 
 def test_an_agent_may_use_only_its_own_subjects(keys: keyring.Keyring) -> None:
-    admitted = admission.Admitted(builders.agent("edge-1", "dublin", Zone.ON_PREMISE), "secret")
-    told = json.loads(broker.configuration(broker.Reachable("127.0.0.1", 4222), Path("/x"), "p", [admitted]))
+    admitted = admission.Admitted(builders.agent("edge-1", "dublin", Zone.ON_PREMISE), admission.Certified(b"", b"", 0, 0))
+    at = broker.Reachable("127.0.0.1", 4222, Path("/c"), Path("/t"), 7422)
+    told = json.loads(broker.configuration(at, Path("/x"), [admitted]))
     assert told["jetstream"]["sync_interval"] == "always"
-    rights = told["authorization"]["users"][1]["permissions"]
+    for tls in (told["tls"], told["leafnodes"]["tls"]):
+        assert tls["verify_and_map"] and tls["handshake_first"] and tls["min_version"] == "1.3"
+    assert told["system_account"] == "SYS" and not told["accounts"]["SYS"]["users"], "nobody is of the server's own account"
+    user = told["accounts"]["RINGFENCE"]["users"][1]
+    assert user["user"] == "spiffe://ringfence/agent/edge-1"
+    rights = user["permissions"]
     for subject in (*rights["publish"], *rights["subscribe"]):
         # Models are for every agent, and so is the hub's heartbeat: both are signed, and hold nothing of a tenant.
         shared = "KV_rf_models" in subject or subject == "rf.v1.hub.beat"

@@ -75,10 +75,10 @@ async def site() -> AsyncIterator[str]:
         return response
 
     routes = [web.post("/chat", chat), web.post("/other/{kind}", other), web.get("/fail/{name}", fail), web.get("/stream", stream)]
-    server = Server(routes, RESPONSES, max_body=1 << 20)
+    server = Server(routes, RESPONSES, option="--port", max_body=1 << 20)
     port = await server.start("127.0.0.1", 0)
     with pytest.raises(errors.Misconfigured, match="Choose another"):
-        await Server([], RESPONSES).start("127.0.0.1", port)
+        await Server([], RESPONSES, option="--port").start("127.0.0.1", port)
     yield f"http://127.0.0.1:{port}"
     await server.stop()
 

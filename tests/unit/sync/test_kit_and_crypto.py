@@ -151,17 +151,19 @@ def test_clocks_and_metrics() -> None:
 
 def test_an_admission_opens_only_at_the_agent_that_asked(tmp_path: Path) -> None:
     mine, other = keyring.load_or_create(tmp_path / "a"), keyring.load_or_create(tmp_path / "b")
-    request = enrolment.Request("edge-1", mine.signer.public_key, mine.opener.public_key)
+    request = enrolment.Request("edge-1", mine.signer.public_key, mine.opener.public_key, b"csr")
     assert enrolment.read_request(enrolment.write_request(request)) == request
     assert len(request.fingerprint) == 29
-    admission = enrolment.Admission("edge-1", b"h" * 32, "nats://x", "secret", "site", "on_premise")
+    admission = enrolment.Admission(
+        "edge-1", b"h" * 32, "tls://x", "https://secret", "site", "on_premise", "eu", ("acme",), b"c", b"t"
+    )
     data = enrolment.seal_admission(admission, mine.opener.public_key)
     assert b"secret" not in data
     assert enrolment.open_admission(data, mine.opener) == admission
     for attempt in (
         lambda: enrolment.open_admission(data, other.opener), lambda: enrolment.open_admission(b"{}", mine.opener),
         lambda: enrolment.read_request(b"nonsense"), lambda: enrolment.read_request(data),
-        lambda: enrolment.read_request(enrolment.write_request(enrolment.Request("x", b"short", b"short"))),
+        lambda: enrolment.read_request(enrolment.write_request(enrolment.Request("x", b"short", b"short", b""))),
     ):  # fmt: skip
         with pytest.raises(enrolment.BadFile):
             attempt()

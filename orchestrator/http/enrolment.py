@@ -1,0 +1,60 @@
+"""The endpoints for those who come in: by TLS of the hub's own authority, where a token or a certificate is the login."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pydantic
+from aiohttp import web
+
+from orchestrator.certificates import Certificates
+from orchestrator.enrolment import Enrolment
+from orchestrator.fleet.invitations import TokenRefused
+from sync.api import bodies
+from sync.api.errors import Responses
+from sync.kit import errors
+from sync.wire import enrolment, renewal
+
+MAX_BODY = enrolment.MAX_FILE + 4096
+PEM = "application/x-pem-file"
+FRAME = "application/vnd.ringfence.renewal"
+RESPONSES = Responses(((TokenRefused, 403), (errors.Corrupt, 400)))
+
+
+class Asked(pydantic.BaseModel):
+    """What 'ringfence-agent enrol' sends."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+    token: str = pydantic.Field(max_length=200)
+    request: str = pydantic.Field(max_length=enrolment.MAX_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolling:
+    """The handlers."""
+
+    enrolment: Enrolment
+    certificates: Certificates
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/v1/enrol/authority", self.authority),
+            web.post("/v1/enrol", self.enrol),
+            web.post("/v1/enrol/renew", self.renew),
+        ]
+
+    async def authority(self, _: web.Request) -> web.Response:
+        """The roots, the newest first: whoever holds a token compares them with its pin before it says more."""
+        return web.Response(body=self.certificates.authority.trusted, content_type=PEM)
+
+    async def enrol(self, request: web.Request) -> web.Response:
+        """A token and a request for the admission."""
+        asked = await bodies.read(request, Asked, most=MAX_BODY)
+        admission = await self.enrolment.enrol(asked.token, asked.request.encode())
+        return web.json_response(json.loads(admission))
+
+    async def renew(self, request: web.Request) -> web.Response:
+        """A renewal's frame for its answer: for those whose certificate ended while they had no line."""
+        frame = await bodies.raw_body(request, renewal.Renewal.CAP)
+        return web.Response(body=await self.enrolment.renew(frame), content_type=FRAME)
