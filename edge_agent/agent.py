@@ -33,7 +33,6 @@ from edge_agent.pace import Pace
 from edge_agent.runner import Runner
 from edge_agent.settings import Settings
 from edge_agent.site import Site
-from edge_agent.supervision import Supervisor
 from sync.api.server import Server
 from sync.audit import chain, rows
 from sync.audit.journal import Journal
@@ -45,6 +44,7 @@ from sync.kit import errors, files, logs
 from sync.kit.faults import Fault, Faults
 from sync.kit.ids import SiteId
 from sync.kit.metrics import Registry
+from sync.kit.supervision import Supervisor
 from sync.kit.tasks import TaskGroup
 from sync.kit.timetable import Timetable
 from sync.wire import subjects
@@ -69,7 +69,7 @@ class Agent:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.me = identity.load(settings.state)
+        self.me = identity.load(settings.state, settings.keyring)
         admission, keys = self.me.admission, self.me.keys
         self.clock = clocks.SystemClock()
         self.tasks = TaskGroup()

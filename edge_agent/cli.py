@@ -16,7 +16,6 @@ from rich.table import Table
 from edge_agent import agent as agents
 from edge_agent import airgap, config_cli, diagnosis, enrol_cli, identity, leaf, models_cli, rebuild, settings, support_bundle
 from sync.audit import rows
-from sync.crypto import keyring
 from sync.kit import checkup, commands, errors, files, logs, process
 from sync.kit import clock as clocks
 
@@ -111,7 +110,7 @@ def _models_table(models: list[dict[str, object]]) -> Table:
 def doctor(state: State = None, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """Looks this agent over: disk, bundle, journal, the line, faults. Each line says what to do. Exit code 1 where one fails."""
     chosen = settings.read(state=state)
-    me = identity.load(chosen.state)
+    me = identity.load(chosen.state, chosen.keyring)
     raise typer.Exit(checkup.show([*checkup.disk(chosen.state), *diagnosis.lines(chosen, me)], as_json=as_json))
 
 
@@ -123,7 +122,8 @@ def leaf_config(
     state: State = None,
 ) -> None:
     """Writes the configuration of a nats-server of the site's own, which holds the line to the hub for its agents."""
-    text = leaf.configuration(leaf.Leaf(hub, port), identity.load(settings.read(state=state).state))
+    chosen = settings.read(state=state)
+    text = leaf.configuration(leaf.Leaf(hub, port), identity.load(chosen.state, chosen.keyring))
     files.write_atomically(output, text.encode(), mode=files.PRIVATE)
     out.print(
         f"Start it with: nats-server -c {output}; then the agent with --broker-url nats://{leaf.LOOPBACK}:{port}",
@@ -157,7 +157,7 @@ def journal_export(to: Annotated[Path, typer.Option("--to", "-o", help="A folder
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         written = airgap.export(
-            chosen.journal, identity.load(chosen.state), to, clocks.SystemClock(),
+            chosen.journal, identity.load(chosen.state, chosen.keyring), to, clocks.SystemClock(),
             lambda done, whole: bar.update(task, completed=done, total=whole),
         )  # fmt: skip
     out.print(f"{len(written)} files are in {to}. At the hub: ringfence ledger import {to.name}; then bring the folder back.")
@@ -165,7 +165,7 @@ def journal_export(to: Annotated[Path, typer.Option("--to", "-o", help="A folder
 
 def _take_in(source: Path, state: Path | None, pattern: str = "*.parcel") -> None:
     chosen = settings.read(state=state)
-    for sentence in airgap.take_in(source, pattern, chosen.state, identity.load(chosen.state)):
+    for sentence in airgap.take_in(source, pattern, chosen.state, identity.load(chosen.state, chosen.keyring)):
         out.print(sentence, highlight=False)
     out.print("Taken in: a running agent takes it up within seconds, another at its start.")
 
@@ -174,8 +174,8 @@ def _take_in(source: Path, state: Path | None, pattern: str = "*.parcel") -> Non
 def journal_verify(state: State = None) -> None:
     """Whether the journal is what this agent wrote and signed. Needs no running agent."""
     chosen = settings.read(state=state)
-    me = identity.load(chosen.state)
-    key = keyring.load(chosen.state / identity.KEYS).signer.public_key
+    me = identity.load(chosen.state, chosen.keyring)
+    key = me.keys.signer.public_key
     if not chosen.journal.exists():
         raise errors.Misconfigured(f"There is no journal in {chosen.state}: the agent has not run yet.", code="no_journal")
     position = rows.verify(chosen.journal, me.id, key)

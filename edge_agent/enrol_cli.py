@@ -34,39 +34,40 @@ def enrol(
     state: State = None,
 ) -> None:
     """Makes this agent belong to a hub: by the line that 'ringfence agents invite' printed, or by two files on a stick."""
-    folder = settings.read(state=state).state
+    chosen = settings.read(state=state)
+    folder, keys = chosen.state, chosen.keyring
     if sum(map(bool, (hub or token, request, response))) != 1 or bool(hub) != bool(token):
         raise errors.Misconfigured("Give --hub and --token, or --request FILE and --name, or --response FILE.", code="bad_option")
     if identity.is_admitted(folder) and request is None:
-        me = identity.load(folder)
+        me = identity.load(folder, keys)
         raise errors.Misconfigured(
             f"{folder} is of the agent '{me.id}' already, which belongs to a hub: nothing was changed.", code="enrolled"
         )
     if request is not None:
-        _write_request(folder, request, name)
+        _write_request(folder, keys, request, name)
     elif response is not None:
-        _say(folder, identity.accept(folder, commands.read_file(response)))
+        _say(folder, identity.accept(folder, commands.read_file(response), keys))
     else:
-        _by_token(folder, enrolling.check_url(hub), invitation.parse(token))
+        _by_token(folder, keys, enrolling.check_url(hub), invitation.parse(token))
 
 
-def _by_token(folder: Path, url: str, token: invitation.Token) -> None:
-    fresh = not folder.exists() or not (folder / identity.KEYS).exists()
+def _by_token(folder: Path, keys: Path, url: str, token: invitation.Token) -> None:
+    fresh = not keys.exists()
     roots = asyncio.run(enrolling.find(url, token))
-    made = identity.request(folder)
+    made = identity.request(folder, keys=keys)
     try:
         admission = asyncio.run(enrolling.enrol(url, roots, token, made))
     except (errors.Refused, enrolling.WrongHub):
         if fresh:
-            identity.forget(folder)
+            identity.forget(folder, keys)
         raise
-    _say(folder, identity.accept(folder, admission))
+    _say(folder, identity.accept(folder, admission, keys))
 
 
-def _write_request(folder: Path, request: Path, name: str) -> None:
+def _write_request(folder: Path, keys: Path, request: Path, name: str) -> None:
     if not name:
         raise errors.Misconfigured("--request needs --name: what the agent is to be called.", code="bad_option")
-    made = identity.request(folder, name)
+    made = identity.request(folder, name, keys)
     files.write_atomically(request, enrolment.write_request(made))
     out.print(f"The request of '{name}' is in {request}. Its fingerprint is [bold]{made.fingerprint}[/].")
     out.print(f"At the hub: ringfence agents approve {request.name} --site SITE --zone ZONE -o response.json", highlight=False)

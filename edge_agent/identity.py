@@ -64,7 +64,7 @@ class Identity:
         return Login(url, self.id, self.certificate, self.trusted)
 
 
-def request(state: Path, name: str = "") -> enrolment.Request:
+def request(state: Path, name: str = "", keys: Path | None = None) -> enrolment.Request:
     """The agent's request for admission; its keys are made on the first call. Raises Misconfigured where the name is none.
 
     `name`: where the agent may choose its own, for a person to approve; an invitation has its name.
@@ -79,10 +79,10 @@ def request(state: Path, name: str = "") -> enrolment.Request:
         raise errors.Misconfigured(
             f"The state folder {state} is of the agent '{kept.read_text()}': use that name, or another folder.", code="other_agent"
         )
-    keys = keyring.load_or_create(state / KEYS)
+    own = keyring.load_or_create(keys or state / KEYS)
     if name:
         files.write_atomically(kept, name.encode())
-    return enrolment.Request(name, keys.signer.public_key, keys.opener.public_key, authority.request(next_key(state)))
+    return enrolment.Request(name, own.signer.public_key, own.opener.public_key, authority.request(next_key(state)))
 
 
 def next_key(state: Path) -> bytes:
@@ -125,10 +125,10 @@ def chain(state: Path) -> bytes:
     return certificate(state)[1]
 
 
-def accept(state: Path, admission: bytes) -> enrolment.Admission:
+def accept(state: Path, admission: bytes, keys: Path | None = None) -> enrolment.Admission:
     """Keeps the hub's admission. Raises BadFile where it is not for this agent."""
-    keys = keyring.load(state / KEYS)
-    opened = enrolment.open_admission(admission, keys.opener)
+    own = keyring.load(keys or state / KEYS)
+    opened = enrolment.open_admission(admission, own.opener)
     kept = state / NAME
     if kept.exists() and opened.name != kept.read_text():
         raise enrolment.BadFile(f"The admission is for the agent '{opened.name}', and this is '{kept.read_text()}'.")
@@ -138,10 +138,10 @@ def accept(state: Path, admission: bytes) -> enrolment.Admission:
     return opened
 
 
-def forget(state: Path) -> None:
+def forget(state: Path, keys: Path | None = None) -> None:
     """Takes away what a request made, where the hub refused it."""
-    for name in (NAME, NEXT_KEY, CERTIFICATE, TRUSTED, KEYS):
-        (state / name).unlink(missing_ok=True)
+    for path in (*(state / name for name in (NAME, NEXT_KEY, CERTIFICATE, TRUSTED)), keys or state / KEYS):
+        path.unlink(missing_ok=True)
     if not any(state.iterdir()):
         state.rmdir()
 
@@ -150,9 +150,9 @@ def is_admitted(state: Path) -> bool:
     return (state / ADMISSION).exists()
 
 
-def load(state: Path) -> Identity:
+def load(state: Path, keys: Path | None = None) -> Identity:
     """The identity in a state folder. Raises Misconfigured saying which step is missing."""
-    if not (state / KEYS).exists():
+    if not (keys or state / KEYS).exists():
         raise errors.Misconfigured(
             f"There is no agent in {state}: begin with the line that 'ringfence agents invite' prints at the hub.",
             code="no_identity",
@@ -163,6 +163,6 @@ def load(state: Path) -> Identity:
             "('ringfence agents approve') and the answer to 'ringfence-agent enrol --response FILE'.",
             code="not_admitted",
         )
-    keys = keyring.load(state / KEYS)
-    admission = enrolment.open_admission(files.read_private(state / ADMISSION), keys.opener)
-    return Identity(AgentId(admission.name), keys, admission, state)
+    own = keyring.load(keys or state / KEYS)
+    admission = enrolment.open_admission(files.read_private(state / ADMISSION), own.opener)
+    return Identity(AgentId(admission.name), own, admission, state)

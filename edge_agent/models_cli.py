@@ -275,7 +275,7 @@ def _add(
 
 def from_hub(chosen: Settings, folder: ModelsFolder, name: str, version: str, told: Told) -> Manifest:
     """Fetches a model from the hub, and adds it. Raises BadFolder where the hub has none, or it is here already."""
-    me = identity.load(chosen.state)
+    me = identity.load(chosen.state, chosen.keyring)
 
     async def fetch() -> tuple[Path, str, str]:
         bus = NatsBus(me.login(chosen.broker_url), me.id, agent=me.id)
@@ -356,7 +356,7 @@ def _opened(models: Path | None, state: Path | None) -> tuple[Settings, ModelsFo
     """The settings, the folder, and the key of the agent's hub where it has one."""
     chosen = settings.read(models=models, state=state)
     try:
-        hub: PublicKey | None = identity.load(chosen.state).hub_key
+        hub: PublicKey | None = identity.load(chosen.state, chosen.keyring).hub_key
     except errors.Misconfigured:
         hub = None
     return chosen, ModelsFolder(chosen.models), hub

@@ -35,7 +35,7 @@ def rebuild(models: Models = None, state: State = None) -> None:
     logs.configure(level="error")
     chosen = settings.read(models=models, state=state)
     snapshot = asyncio.run(_bundle(chosen))
-    me = identity.load(chosen.state)
+    me = identity.load(chosen.state, chosen.keyring)
     agent = snapshot.agents[me.id]
     folder = ModelsFolder(files.make_private_folder(chosen.models))
     wanted = sorted({d.folder for model in snapshot.models.values() for d in model.deployments if agent.zone in d.zones})
@@ -54,7 +54,7 @@ def rebuild(models: Models = None, state: State = None) -> None:
 
 async def _bundle(chosen: Settings) -> Snapshot:
     """The site's bundle, fetched and kept. Raises Misconfigured where the hub is not to be had."""
-    me = identity.load(chosen.state)
+    me = identity.load(chosen.state, chosen.keyring)
     site = SiteId(me.admission.site)
     guard = Guard(chosen.state, me.id, site, me.hub_key, me.keys.at_rest, clocks.SystemClock(), lambda *_: None)
     guard.load()

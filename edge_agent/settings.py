@@ -9,24 +9,28 @@ import os
 from pathlib import Path
 
 import pydantic
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import SettingsConfigDict
 
 from classifiers.onnx.session import CPU
 from edge_agent.inference.opening import Resources
-from sync.kit import errors
+from sync.kit import settings as base
+from sync.kit.settings import FileSettings
 
 CONFIG = "RINGFENCE_AGENT_CONFIG"
 """The variable that names the file."""
-MAX_FILE = 64 * 1024
 
 
-class Settings(BaseSettings):
+class Settings(FileSettings):
     """What one agent process is told. Who and where it is comes from its admission, not from here."""
 
+    CONFIG = CONFIG
     model_config = SettingsConfigDict(env_prefix="RINGFENCE_AGENT_", extra="ignore", frozen=True)
 
     state: Path = Path("ringfence-agent-state")
     """The folder of everything that the agent keeps: keys, admission, bundle, journal, cache."""
+
+    keys: Path | None = None
+    """The file of its private keys, if not agent-keys.json in the state folder: a service manager's credential, for one."""
 
     models: Path = Path("models")
     """The folder of its models: models/<name>/<version>/manifest.json."""
@@ -76,14 +80,9 @@ class Settings(BaseSettings):
     log_level: str = pydantic.Field("info", pattern="^(debug|info|warning|error)$")
     """debug, info, warning or error."""
 
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's own names
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
-    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
-        path = os.environ.get(CONFIG)
-        return (init_settings, env_settings, *([_file(settings_cls, Path(path))] if path else []))
+    @property
+    def keyring(self) -> Path:
+        return self.keys or self.state / "agent-keys.json"
 
     @property
     def journal(self) -> Path:
@@ -100,39 +99,4 @@ class Settings(BaseSettings):
 
 def read(**given: object) -> Settings:
     """The settings; what is given and not None goes before the environment. Raises Misconfigured naming each wrong one."""
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except pydantic.ValidationError as error:
-        told = "; ".join(f"{_name(str(e['loc'][0]))}: {e['msg']}" for e in error.errors())
-        raise errors.Misconfigured(f"A setting is wrong: {told}.", code="bad_setting") from error
-
-
-def _file(settings_cls: type[BaseSettings], path: Path) -> YamlConfigSettingsSource:
-    """What the file says. Raises Misconfigured where it cannot be read, or names what is no setting."""
-    try:
-        if path.stat().st_size > MAX_FILE:
-            raise errors.Misconfigured(f"{path} is over {MAX_FILE} bytes: it is no file of settings.", code="bad_setting")
-        source = YamlConfigSettingsSource(settings_cls, yaml_file=path)
-    except OSError as error:
-        raise errors.Misconfigured(
-            f"{path}, which {CONFIG} names, cannot be read ({error.strerror}).", code="bad_setting"
-        ) from error
-    except (ValueError, TypeError) as error:
-        raise errors.Misconfigured(f"{path} is no mapping of settings to values: {error}.", code="bad_setting") from error
-    except Exception as error:  # whatever its YAML parser raises, which is its own affair
-        told = " ".join(str(error).split())[:300]
-        raise errors.Misconfigured(f"{path} is not YAML: {told}.", code="bad_setting") from error
-    for key in source.yaml_data or {}:
-        if key not in settings_cls.model_fields:
-            known = ", ".join(settings_cls.model_fields)
-            raise errors.Misconfigured(f"{path}: there is no setting '{str(key)[:60]}': there are {known}.", code="bad_setting")
-    return source
-
-
-def _name(field: str) -> str:
-    """What a person calls a setting, where it may have come from either."""
-    return (
-        f"RINGFENCE_AGENT_{field.upper()} (or '{field}' in the file)"
-        if os.environ.get(CONFIG)
-        else f"RINGFENCE_AGENT_{field.upper()}"
-    )
+    return base.read(Settings, given)

@@ -88,7 +88,7 @@ def _doctor(chosen: Settings) -> list[dict[str, str]]:
     """What was looked at and how it is; not what was found, which may name a tenant or quote a message."""
     lines = list(checkup.disk(chosen.state))
     try:
-        lines += diagnosis.lines(chosen, identity.load(chosen.state))
+        lines += diagnosis.lines(chosen, identity.load(chosen.state, chosen.keyring))
     except errors.RingfenceError as error:
         return [{"what": "identity", "state": error.code}]
     return [

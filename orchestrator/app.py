@@ -52,6 +52,7 @@ from sync.kit import errors, files, logs
 from sync.kit.faults import Faults
 from sync.kit.ids import Region
 from sync.kit.metrics import Registry
+from sync.kit.supervision import Supervisor
 from sync.kit.tasks import TaskGroup
 from sync.kit.timetable import Timetable
 from sync.wire import codec, messages, subjects
@@ -156,6 +157,7 @@ class Hub:
             self.pipeline, self.presence, self.bus, self.journal, self.clock, self.registry, self.publisher.apply
         )
         self.server = Server([*Inference(self.pipeline).routes(), *administration.routes()], RESPONSES, option="--port")
+        self.supervisor = Supervisor(os.environ, self.journal.answer)
         self._agents_up = self.registry.gauge("ringfence_agents_up", "Agents that are there now.")
         self._line_up = self.registry.gauge("ringfence_broker_connected", "Whether the line to the broker is up.")
         self._slow = self.registry.gauge("ringfence_bus_slow_consumers", "Times that this hub read too slowly.")
@@ -208,11 +210,14 @@ class Hub:
             await self.stop()
             raise
         self._write_address(port)
+        self.tasks.keep("supervision", self.supervisor.keep_telling)
+        self.supervisor.say("READY=1")
         log.info("hub_ready", url=self.url(port), broker=self._login().url, bundle=self.publisher.current.serial)
         return port
 
     async def stop(self) -> None:
         """Stops in the opposite order: takes nothing new, ends what is at work, writes what waits."""
+        self.supervisor.say("STOPPING=1")
         await self.server.stop()
         await self.entrance.stop()
         self.jobs.stop()

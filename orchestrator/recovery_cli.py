@@ -1,4 +1,4 @@
-"""ringfence backup | restore | doctor, and what goes out and comes in on a stick."""
+"""ringfence backup | restore, and what goes out and comes in on a stick."""
 
 from __future__ import annotations
 
@@ -20,23 +20,16 @@ from orchestrator.ledger.ingest import Ledger
 from orchestrator.ledger.secrets import Secrets
 from orchestrator.publishing import signed_bundle
 from orchestrator.settings import Settings
-from orchestrator.siem import Sink
 from orchestrator.store.administration import SqlConfiguration, SqlKeys
 from orchestrator.store.database import Database
 from orchestrator.store.fleet import SqlAgents
 from orchestrator.store.ledger import SqlLedger
-from orchestrator.store.ledger_reading import SqlLedgerReader
-from orchestrator.store.retention import SqlRetention
-from orchestrator.witness import read as read_witness
-from sync.audit import rows
 from sync.bus.nats import NatsBus
 from sync.crypto import keyring
 from sync.crypto.signing import PublicKey
-from sync.kit import checkup, errors, faults
 from sync.kit import clock as clocks
-from sync.kit.checkup import Line
-from sync.kit.checkup import State as Health
-from sync.kit.ids import AgentId, SiteId
+from sync.kit import errors, faults
+from sync.kit.ids import SiteId
 from sync.kit.metrics import Registry
 from sync.wire import parcels
 
@@ -47,7 +40,7 @@ CHECKPOINT_LATE_S = 2 * 3600.0
 
 def add_to(cli: typer.Typer) -> None:
     """Puts these commands beside the others of the hub."""
-    for command in (backup, restore, doctor):
+    for command in (backup, restore):
         cli.command()(command)
     cli.add_typer(bundle_cli, name="bundle")
     cli.add_typer(ledger_cli, name="ledger")
@@ -85,14 +78,6 @@ def restore(
         f"{chosen.state} is restored ({kept.bytes >> 20} MiB in {time.monotonic() - began:.0f} s). Start it with "
         "'ringfence serve', then look with 'ringfence audit verify' and 'ringfence doctor'."
     )
-
-
-def doctor(state: State = None, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """Looks the hub over: disk, keys, ledger, journal, faults. Each line says what to do. Exit code 1 where something fails."""
-    chosen = settings.read(state=state)
-    if not chosen.state.exists():
-        raise errors.Misconfigured(f"There is no hub in {chosen.state}: name its folder with --state.", code="no_hub")
-    raise typer.Exit(checkup.show([*checkup.disk(chosen.state), *_lines(chosen)], as_json=as_json))
 
 
 @bundle_cli.command("export")
@@ -142,62 +127,6 @@ def ledger_import(
         out.print(f"{one.agent}: {one.records} records came, and the ledger holds {one.held} of its journal.")
     folder = source if source.is_dir() else source.parent
     out.print(f"Take {folder} back to the site: ringfence-agent journal import {folder.name}")
-
-
-def _lines(chosen: Settings) -> Iterator[Line]:
-    def keys() -> Line:
-        keyring.load(chosen.keyring)
-        return Line("keys", Health.PASS, f"{chosen.keyring} is private and whole")
-
-    yield checkup.guarded("keys", keys, "restore it from a backup: without it nothing that was sealed or signed is of use")
-
-    def journal() -> Line:
-        position = rows.verify(chosen.journal, AgentId("_hub"), keyring.load(chosen.keyring).signer.public_key)
-        return Line("journal", Health.PASS, f"{position.next} records, all chained and signed")
-
-    yield checkup.guarded("journal", journal, "the next start keeps it aside and begins another; keep it for your auditor")
-
-    def settings_of_others() -> Line:
-        for text in chosen.witnesses:
-            read_witness(text)
-        for url in chosen.siem:
-            Sink(url)
-        return Line("witnesses and SIEM", Health.PASS, f"{len(chosen.witnesses)} witnesses, {len(chosen.siem)} receivers")
-
-    yield checkup.guarded("witnesses and SIEM", settings_of_others, "correct RINGFENCE_WITNESSES or RINGFENCE_SIEM")
-    if chosen.database.exists():
-        try:
-            yield from with_database(chosen.state, _database_lines)
-        except errors.RingfenceError as error:
-            yield Line("database", Health.FAIL, str(error), "answers go on from the bundle; restore the database from a backup")
-    yield from checkup.faults(faults.read(chosen.state / "faults.json").items(), time.time())
-
-
-async def _database_lines(database: Database) -> list[Line]:
-    reader, store, lines, now = SqlLedgerReader(database), SqlLedger(database), [], time.time()
-    generation = await store.generation()
-    for tenant, size in (await reader.sizes()).items():
-        signed = await store.checkpoint(tenant, generation)
-        covered, at = (signed.size, signed.at) if signed else (0, 0.0)
-        late = now - at > CHECKPOINT_LATE_S
-        advice = "is the hub running? it signs at least hourly" if late else ""
-        lines.append(
-            Line(f"ledger of {tenant}", Health.WARN if late else Health.PASS, f"{covered} of {size} records signed", advice)
-        )
-    for row in await reader.authors():
-        if row.claimed_next > row.position.next:
-            missing = row.claimed_next - row.position.next
-            lines.append(
-                Line(
-                    f"journal of {row.position.author}", Health.WARN, f"{missing} records have not come",
-                    "they come when its line is up; where its disk is lost, 'ringfence audit gaps' is the record of it",
-                )
-            )  # fmt: skip
-    for made in await SqlRetention(database).erasures():
-        if made.waiting:
-            advice = "they confirm when they are on line; where a disk is lost, say so in your own record"
-            lines.append(Line(f"erasure {made.id}", Health.WARN, f"waits for {', '.join(made.waiting)}", advice))
-    return lines
 
 
 async def _models(chosen: Settings) -> list[bytes]:

@@ -1,4 +1,7 @@
-"""The hub's settings, read once at the start: from the environment (RINGFENCE_…), then from the command line."""
+"""The hub's settings, read once at the start: from the command line, the environment (RINGFENCE_…), then a file.
+
+The file is the one that RINGFENCE_CONFIG names: YAML, with the settings' own names as keys.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,20 @@ import socket
 from pathlib import Path
 
 import pydantic
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from sync.kit import errors
+from sync.kit import settings as base
+from sync.kit.settings import FileSettings
 
+CONFIG = "RINGFENCE_CONFIG"
+"""The variable that names the file."""
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 
 
-class Settings(BaseSettings):
+class Settings(FileSettings):
     """What one hub process is told."""
 
+    CONFIG = CONFIG
     model_config = SettingsConfigDict(env_prefix="RINGFENCE_", extra="ignore", frozen=True)
 
     state: Path = Path("ringfence-state")
@@ -129,8 +136,4 @@ class Settings(BaseSettings):
 
 def read(**given: object) -> Settings:
     """The settings; what is given and not None goes before the environment. Raises Misconfigured naming each wrong one."""
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except pydantic.ValidationError as error:
-        wrong = "; ".join(f"RINGFENCE_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
-        raise errors.Misconfigured(f"A setting is wrong: {wrong}.", code="bad_setting") from error
+    return base.read(Settings, given)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from edge_agent import settings
-from edge_agent.supervision import Supervisor
 from sync.kit import errors
+from sync.kit.supervision import Supervisor
 from tests.support import running
 
 PACKAGED = running.ROOT / "packaging" / "deb" / "agent" / "agent.yaml"

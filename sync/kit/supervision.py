@@ -1,4 +1,4 @@
-"""What a service manager is told: that the agent is ready, and again and again that it lives (sd_notify(3)).
+"""What a service manager is told: that a process is ready, and again and again that it lives (sd_notify(3)).
 
 Invariants, each with a test of its words:
 - it lives only while its loop turns and its journal takes work: a process that merely exists is started anew;
@@ -20,7 +20,7 @@ ALIVE_WITHIN_S = 10.0
 
 
 class Supervisor:
-    """The service manager, as the environment names it. `alive` returns where the agent's parts answer, and raises where not."""
+    """The service manager, as the environment names it. `alive` returns where its parts answer, and raises where not."""
 
     def __init__(self, environment: Mapping[str, str], alive: Callable[[], Awaitable[object]]) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
@@ -43,7 +43,7 @@ class Supervisor:
             log.warning("service_manager_not_told", error=error.strerror)
 
     async def keep_telling(self) -> None:
-        """Says that the agent lives, as often as is asked for. Runs until cancelled."""
+        """Says that the process lives, as often as is asked for. Runs until cancelled."""
         while True:
             await asyncio.sleep(self._every_s or ALIVE_WITHIN_S)
             if not self._every_s:
