@@ -55,8 +55,10 @@ bench-models: $(READY)  ## Builds the models of make bench ONLY=inference, and l
 peer:  ## Presidio in a venv of its own, for make bench ONLY=classifiers to measure beside us
 	@$(PYTHON) -m venv .venv-presidio && .venv-presidio/bin/python -m pip install --quiet --disable-pip-version-check presidio-analyzer==2.2.366
 
-deb: $(READY)  ## dist/ringfence-agent_VERSION_amd64.deb: everything but Python in it, the same bytes each time
-	@$(BIN)/python packaging/deb/build.py agent
+RELEASE_KEY ?=
+deb: $(READY)  ## dist/ringfence-agent and ringfence-hub as .deb: everything but Python in them, the same bytes each time
+	@$(BIN)/python packaging/deb/build.py agent $(if $(RELEASE_KEY),--release-key $(RELEASE_KEY))
+	@$(BIN)/python packaging/deb/build.py hub
 
 eval: $(READY)  ## The classifier's scores on every set, with their targets (ARGS=--wrong shows the mistakes)
 	@$(BIN)/python -m classifiers.evaluation $(ARGS)
@@ -65,6 +67,8 @@ lock: pyproject.toml  ## Pins every package again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --generate-hashes --no-strip-extras --no-header -o requirements.lock pyproject.toml
 	uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra agent --generate-hashes --no-strip-extras --no-header \
 	  -c requirements.lock -o packaging/deb/agent.lock pyproject.toml
+	uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra hub --generate-hashes --no-strip-extras --no-header \
+	  -c requirements.lock -o packaging/deb/hub.lock pyproject.toml
 
 clean:  ## Removes what make has made
 	rm -rf dist $(VENV) .venv-presidio .bench-models .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import secrets
+import signal
 from pathlib import Path
 
 from classifiers import engine
@@ -28,11 +29,14 @@ from edge_agent.inference.repository.lifecycle import Limits as ModelLimits
 from edge_agent.inference.repository.lifecycle import Repository
 from edge_agent.intake import Intake
 from edge_agent.link import Link
+from edge_agent.orders import Orders
 from edge_agent.outbox import Outbox
 from edge_agent.pace import Pace
+from edge_agent.releases import Releases
 from edge_agent.runner import Runner
 from edge_agent.settings import Settings
 from edge_agent.site import Site
+from edge_agent.trial import NotHealthy, Trial
 from sync.api.server import Server
 from sync.audit import chain, rows
 from sync.audit.journal import Journal
@@ -91,7 +95,8 @@ class Agent:
         self.runner = Runner(guard=self.guard, repository=self.repository, cache=self.cache, journal=self.journal, clock=self.clock)
         sessions = AgentSessions(self.me.id, keys.opener, self.me.hub_key, self.clock)
         eraser = Eraser(self.journal, self.cache, self.me.id, keys.signer, self.me.hub_key)
-        self.intake = Intake(self.bus, self.me.id, sessions, self.runner, eraser)
+        orders = Orders(settings.state, settings.home, self.bus, self.me.id, self.me.hub_key, self.tasks)
+        self.intake = Intake(self.bus, self.me.id, sessions, self.runner, eraser, orders)
         self.link = Link(
             self.bus, self.bus, self.guard, self.me.id, site, self.beat, self.clock, self.faults.note
         )  # fmt: skip
@@ -103,6 +108,7 @@ class Agent:
         self.pace = Pace(self.clock, settings.backlog_kib_s << 10, busy=lambda: bool(self.runner.at_work))
         self.timetable = Timetable()
         self.outbox: Outbox | None = None
+        self.on_trial = False
         self.supervisor = Supervisor(os.environ, self.journal.answer)
         self.server = self._server() if settings.http_port is not None else None
 
@@ -149,6 +155,7 @@ class Agent:
             self.url = f"http://{self.settings.http_host}:{port}"
         self.tasks.keep("supervision", self.supervisor.keep_telling)
         self.supervisor.say("READY=1")
+        self._begin_trial()
         log.info("agent_ready", agent=self.me.id, models=self.repository.names, bundle=self.guard.current.serial)
 
     async def stop(self) -> None:
@@ -165,6 +172,29 @@ class Agent:
         self.journal.close()
         self.cache.close()
         self._write_status_once()
+
+    def _begin_trial(self) -> None:
+        """Where this release is on trial, shows that it is healthy; where it is not, ends, for the one before to be started."""
+        home = self.settings.home
+        pending = Releases(home).trial if home is not None else None
+        version = importlib.metadata.version("ringfence")
+        if pending is None or pending.to != version:
+            return
+        self.on_trial = True
+        trial = Trial(
+            version, pending.online, self.settings.state, self.repository, self.journal, self.settings.journal, self.me.id,
+            self.me.keys.signer.public_key, self.link, self.clock,
+        )  # fmt: skip
+
+        async def run() -> None:
+            try:
+                await trial.run()
+                self.on_trial = False
+            except NotHealthy as error:
+                log.error("release_not_healthy", detail=str(error))
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        self.tasks.spawn("trial", run())
 
     def _line_changed(self, connected: bool) -> None:
         self.link.line_changed(connected)
@@ -196,6 +226,7 @@ class Agent:
             journal_next=self.journal.position.next,
             journal_receipted=self.outbox.cursor.receipted if self.outbox else 0,
             journal_proved=self.journal.proved,
+            on_trial=self.on_trial,
         )
 
     async def _write_status(self) -> None:
@@ -207,7 +238,7 @@ class Agent:
     def _write_status_once(self) -> None:
         beat = self.beat()
         status = {
-            "agent": beat.agent, "pid": os.getpid(), "at": self.clock.wall(), "mode": self.link.mode.value,
+            "agent": beat.agent, "version": beat.version, "pid": os.getpid(), "at": self.clock.wall(), "mode": self.link.mode.value,
             "since": self.link.since, "linked": self.bus.connected, "hub_heard_s": round(self.guard.age_s(), 1),
             "bundle_serial": beat.bundle_serial, "certificate_expires": self.certificate.expires,
             "refused": self.certificate.kept_out or self.link.refused, "url": self.url, "models": beat.models,

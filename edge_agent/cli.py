@@ -14,7 +14,19 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from edge_agent import agent as agents
-from edge_agent import airgap, config_cli, diagnosis, enrol_cli, identity, leaf, models_cli, rebuild, settings, support_bundle
+from edge_agent import (
+    airgap,
+    config_cli,
+    diagnosis,
+    enrol_cli,
+    identity,
+    leaf,
+    models_cli,
+    rebuild,
+    settings,
+    support_bundle,
+    upgrade_cli,
+)
 from sync.audit import rows
 from sync.kit import checkup, commands, errors, files, logs, process
 from sync.kit import clock as clocks
@@ -29,6 +41,7 @@ cli.add_typer(journal_cli, name="journal")
 cli.add_typer(bundle_cli, name="bundle")
 cli.add_typer(config_cli.cli, name="config")
 cli.command()(enrol_cli.enrol)
+cli.command()(upgrade_cli.upgrade)
 cli.command()(rebuild.rebuild)
 cli.command()(support_bundle.support_bundle)
 out = Console()

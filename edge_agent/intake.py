@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from edge_agent.eraser import Eraser
+from edge_agent.orders import Orders
 from edge_agent.runner import Reply, Runner
 from sync.bus.port import Bus, Incoming
 from sync.kit import errors, logs
 from sync.kit.ids import AgentId
 from sync.wire import codec, subjects
-from sync.wire.messages import Cancel, Erase, Ping, Pong, Run
+from sync.wire.messages import Cancel, Erase, Ping, Pong, Run, Upgrade
 from sync.wire.session import AgentSession, AgentSessions
 
 log = logs.get("intake")
-_CONTROLS: tuple[type[Ping | Cancel | Erase], ...] = (Ping, Cancel, Erase)
+_CONTROLS: tuple[type[Ping | Cancel | Erase | Upgrade], ...] = (Ping, Cancel, Erase, Upgrade)
 
 
 class Intake:
     """Listens for one agent."""
 
-    def __init__(self, bus: Bus, me: AgentId, sessions: AgentSessions, runner: Runner, eraser: Eraser) -> None:
+    def __init__(self, bus: Bus, me: AgentId, sessions: AgentSessions, runner: Runner, eraser: Eraser, orders: Orders) -> None:
         self._bus = bus
         self._me = me
         self._sessions = sessions
         self._runner = runner
         self._eraser = eraser
+        self._orders = orders
         self.accepting = True
 
     async def listen(self) -> None:
@@ -49,6 +51,8 @@ class Intake:
                     self._runner.cancel(request)
                 case Erase() as order:
                     await incoming.respond(codec.encode(await self._eraser.erase(order)))
+                case Upgrade() as order:
+                    await incoming.respond(codec.encode(self._orders.take(order)))
         except errors.RingfenceError as error:
             log.warning("control_refused", code=error.code, detail=str(error))
 

@@ -32,6 +32,9 @@ class Settings(FileSettings):
     keys: Path | None = None
     """The file of its private keys, if not agent-keys.json in the state folder: a service manager's credential, for one."""
 
+    home: Path | None = None
+    """Where its releases are, if it was installed as a package: the launcher says so."""
+
     models: Path = Path("models")
     """The folder of its models: models/<name>/<version>/manifest.json."""
 

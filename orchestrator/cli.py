@@ -17,7 +17,7 @@ from rich.table import Table
 from classifiers import cli as classify_cli
 from classifiers import profiles
 from classifiers.engine import load
-from orchestrator import app, audit_cli, ca_cli, fleet_cli, hub_cli, models_cli, nats_cli, recovery_cli, settings
+from orchestrator import app, audit_cli, ca_cli, fleet_cli, hub_cli, models_cli, nats_cli, recovery_cli, rollout_cli, settings
 from orchestrator.access import keys as access
 from orchestrator.console import State, out, show, with_database
 from orchestrator.store.administration import SqlConfiguration, SqlKeys
@@ -39,6 +39,7 @@ cli.command(name="classify")(classify_cli.classify)
 cli.add_typer(keys_cli, name="keys")
 cli.add_typer(hub_cli.cli, name="hub")
 cli.command()(hub_cli.doctor)
+rollout_cli.add_to(fleet_cli.cli)
 cli.add_typer(fleet_cli.cli, name="agents")
 cli.add_typer(ca_cli.cli, name="ca")
 cli.add_typer(audit_cli.cli, name="audit")

@@ -39,7 +39,7 @@ def publish(folder: Folder, state: State = None) -> None:
         bus = NatsBus(whom, f"publish-{os.getpid()}")
         await bus.connect()
         try:
-            with _progress() as told:
+            with progress() as told:
                 package = await distribution.publish(bus, folder, keys.signer, told)
         finally:
             await bus.close()
@@ -77,7 +77,7 @@ def login(chosen: Settings) -> Login:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar for bytes; nothing where nobody looks."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

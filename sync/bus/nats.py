@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class NatsBus:
         self._tokens = itertools.count()
         self._closing = False
         self._tls: ssl.SSLContext | None = None
-        self._rejected = asyncio.Event()
+        self._failed: asyncio.Future[BaseException | None] | None = None
         self._over = asyncio.Event()
         self._linked = False
         self._leaving: asyncio.Task[None] | None = None
@@ -111,13 +111,13 @@ class NatsBus:
             options |= {"tls": self._tls, "tls_handshake_first": True}
         else:
             options |= {"user": self._login.user, "password": self._login.password}
-        await self._drop()
-        self._client, self._linked = Client(), False
-        self._rejected, self._over = asyncio.Event(), asyncio.Event()
-        try:
-            await self._unless_rejected(self._client.connect(**options))
-        except (nats.errors.Error, OSError) as error:
-            raise BusUnavailable(f"The broker at {self._login.url} is not reachable ({type(error).__name__}).") from error
+        if self._linked:
+            await self._drop()
+        self._linked, self._over = False, asyncio.Event()
+        for pause in _new_pauses():
+            if await self._attempt(options):
+                break
+            await asyncio.sleep(pause)
         version = self._client.connected_server_version
         if (version.major, version.minor, version.patch) < MIN_VERSION:
             await self._client.close()
@@ -128,7 +128,7 @@ class NatsBus:
             )
         await self._client.subscribe(f"{subjects.replies(self._agent or '*', self._life)}.*", cb=self._on_reply)
         await self._settle()
-        self._linked = True
+        self._linked, self._leaving = True, None
         domain = subjects.DOMAIN if self._agent else None
         self._jetstream: JetStreamContext = self._client.jetstream(timeout=APPEND_TIMEOUT_S, domain=domain)
         self._on_change(True)
@@ -142,22 +142,34 @@ class NatsBus:
         if self._tls is not None and self._login.certificate is not None and self._login.trusted is not None:
             _load(self._tls, self._login.certificate, self._login.trusted)
 
-    async def _unless_rejected(self, connecting: Coroutine[Any, Any, None]) -> None:
-        """Waits for the connection; nats-py itself would ask for ever with a login that is refused."""
-        attempt, rejected = asyncio.ensure_future(connecting), asyncio.ensure_future(self._rejected.wait())
+    async def _attempt(self, options: dict[str, Any]) -> bool:
+        """Whether a connection was made. Raises Misconfigured where the broker says no.
+
+        nats-py's own tries are not used for the first connection: it asks for ever with a login that is refused, and where a TLS
+        handshake fails it waits for ever for the end of a stream that has none (2.16).
+        """
+        self._client = Client()
+        failed: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        self._failed = failed
+        attempt = asyncio.ensure_future(self._client.connect(**options))
+        waiting: set[asyncio.Future[Any]] = {attempt, failed}
         try:
-            await asyncio.wait({attempt, rejected}, return_when=asyncio.FIRST_COMPLETED)
-            if not attempt.done():
-                raise errors.Misconfigured(
-                    f"The broker at {self._login.url} refused '{self._login.user}'.", code="broker_login_refused"
-                )
-            await attempt
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            error = attempt.exception() if attempt.done() else failed.result()
         finally:
-            for one in (attempt, rejected):
-                if not one.done():
-                    one.cancel()
-                    with contextlib.suppress(asyncio.CancelledError, Exception):
-                        await one
+            if not attempt.done():
+                attempt.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await attempt
+        if error is None:
+            return True
+        if _is_refusal(error):
+            raise errors.Misconfigured(
+                f"The broker at {self._login.url} refused '{self._login.user}'.", code="broker_login_refused"
+            ) from error
+        if not isinstance(error, nats.errors.Error | OSError | TimeoutError):
+            raise error
+        return False
 
     async def publish(self, subject: str, data: bytes) -> None:
         self._check()
@@ -342,11 +354,11 @@ class NatsBus:
     async def _on_error(self, error: Exception) -> None:
         if isinstance(error, nats.errors.SlowConsumerError):
             self.slow_consumers += 1
-        if _is_refusal(error) and not self._rejected.is_set():
-            self._rejected.set()
-            if self._linked:
-                # Left alone it would ask again for ever; what to do about a refusal is for whoever connects to say.
-                self._leaving = asyncio.create_task(self._client.close(), name="bus cut off")
+        if not self._linked and self._failed is not None and not self._failed.done():
+            self._failed.set_result(error)
+        elif _is_refusal(error) and self._leaving is None:
+            # Left alone it would ask again for ever; what to do about a refusal is for whoever connects to say.
+            self._leaving = asyncio.create_task(self._client.close(), name="bus cut off")
         if not self._closing:
             log.warning("bus_error", error=type(error).__name__, detail=str(error)[:200])
 
@@ -394,7 +406,7 @@ def _load(context: ssl.SSLContext, certificate: Path, trusted: Path) -> None:
         ) from error
 
 
-def _is_refusal(error: Exception) -> bool:
+def _is_refusal(error: BaseException) -> bool:
     """Whether the broker said no, rather than nothing. What TLS says is in OpenSSL's words."""
     said = str(error).lower()
     return "authorization" in said or (isinstance(error, ssl.SSLError) and "alert" in said)

@@ -24,6 +24,7 @@ ERASED = "erased"
 FORWARD = "forward"
 HUB_BEAT = "hub-beat"
 RENEWAL = "renewal"
+UPGRADE = "upgrade"
 
 
 class BadSignature(errors.Corrupt):

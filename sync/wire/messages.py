@@ -229,6 +229,7 @@ class Pong(Closed):
 class Beat(Closed):
     """An agent's presence, each second."""
 
+    ADDED: ClassVar[tuple[str, ...]] = ("on_trial",)
     KIND: ClassVar[str] = "beat"
     CAP: ClassVar[int] = 64 * KIB
     agent: AgentId
@@ -244,6 +245,29 @@ class Beat(Closed):
     journal_next: Int
     journal_receipted: Int
     journal_proved: Int
+    on_trial: Bool = False
+    """Whether its release has not shown yet that it is healthy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade(Closed):
+    """The hub's order: fetch this release from my store, and change to it. Signed; what is fetched is signed by the release key."""
+
+    KIND: ClassVar[str] = "upgrade"
+    CAP: ClassVar[int] = KIB
+    agent: AgentId
+    version: Str
+    signature: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OrderTaken(Closed):
+    """The order is taken, or `code` and `why` say why it is not."""
+
+    KIND: ClassVar[str] = "order_taken"
+    CAP: ClassVar[int] = 4 * KIB
+    code: Str
+    why: Str
 
 
 @dataclass(frozen=True, slots=True)

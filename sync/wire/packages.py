@@ -13,6 +13,8 @@ from sync.wire.codec import MIB
 from sync.wire.messages import Bytes, Closed, Int, Str
 
 BUCKET = "rf_models"
+RELEASE = "_release"
+"""The name under which releases of the agent lie beside the models: none of a model, which begins with a letter or digit."""
 CHUNK = 512 * 1024
 """Bytes of a chunk; the last one of a file is shorter."""
 

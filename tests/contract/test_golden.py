@@ -5,7 +5,7 @@ from __future__ import annotations
 from sync.audit import chain
 from sync.bundle import patch, snapshot
 from sync.kit.ids import AgentId, DecisionId, Epoch, RequestId, SiteId, TenantId
-from sync.wire import codec, messages
+from sync.wire import codec, messages, renewal
 from sync.wire.levels import Level
 from sync.wire.messages import (
     Accepted,
@@ -23,6 +23,7 @@ from sync.wire.messages import (
     Hello,
     HubBeat,
     Leaves,
+    OrderTaken,
     Pin,
     Ping,
     Placed,
@@ -32,8 +33,10 @@ from sync.wire.messages import (
     Receipt,
     Sealed,
     TreeProof,
+    Upgrade,
     Welcome,
 )
+from sync.wire.renewal import Renewal, Renewed
 from tests.support import builders
 
 R = RequestId("req_1")
@@ -74,6 +77,10 @@ DIGESTS = {
     "welcome": (Welcome(b"n", 1.0, b"s"), "ef8d203d52aebf5480d6605159bf9b85"),
     "erase": (Erase("era_1", AgentId("a"), Epoch("e"), (1, 2), b"s"), "a65af5ec81424845296f1fa43cd9a300"),
     "erased": (Erased("era_1", AgentId("a"), b"s"), "7e3bd5b1eab98bebcfa8989b1a56c100"),
+    "upgrade": (Upgrade(AgentId("a"), "0.2.0", b"s"), "97a0fc0731810f8d5c17c54ff7fe4163"),
+    "order_taken": (OrderTaken("busy", "one is at work"), "6dc91029d17a02c1f85abb077c2677d1"),
+    "renewal": (Renewal(AgentId("a"), b"c", b"r", b"p", b"s"), "04c789bebc2ccdb45788d48001afe7ae"),
+    "renewed": (Renewed(b"c", b"t", "", "", b"s"), "3ca8dc42b25694ab0dc9c1804a19beb1"),
     "hub_beat": (HubBeat(1.0, 7, b"s"), "a1c0b64d2d559f9521a8f029398487f8"),
     "proof_request": (
         ProofRequest(AgentId("a"), Epoch("e"), 3, (Pin("ringfence/ledger/t", 9),), 12, b"h", 1.0, b"s"),
@@ -113,7 +120,7 @@ def test_every_kind_of_frame_has_a_vector() -> None:
     kinds = {message.KIND for message, _ in (*GOLDEN.values(), *DIGESTS.values())}
     defined = {
         kind.KIND
-        for module in (messages, snapshot, patch)
+        for module in (messages, snapshot, patch, renewal)
         for kind in vars(module).values()
         if isinstance(getattr(kind, "KIND", None), str)
     }
