@@ -145,6 +145,9 @@ def _try(found: Releases, chosen: Settings, version: str, restart: str, within: 
         if report:
             why = str(report["why"])
             break
+        if found.current != version:
+            why = "it could not be started"
+            break
         time.sleep(POLL_S)
     return _back(found, chosen, begun, restart, why)
 
