@@ -8,34 +8,29 @@ import json
 import os
 import random
 import secrets
+import shutil
 import signal
 from pathlib import Path
 
-from classifiers import engine
 from edge_agent import airgap, identity
 from edge_agent.cache.answers import AnswerCache
 from edge_agent.certificate import Certificate
 from edge_agent.eraser import Eraser
 from edge_agent.forwarding import Forwarder
 from edge_agent.guard import Guard
-from edge_agent.http import open_inference
 from edge_agent.http.errors import RESPONSES
-from edge_agent.http.open_inference import OpenInference
-from edge_agent.http.openai import OpenAi
-from edge_agent.http.operations import Operations
 from edge_agent.inference.meters import InferenceMeters
 from edge_agent.inference.repository.folder import ModelsFolder
 from edge_agent.inference.repository.lifecycle import Limits as ModelLimits
 from edge_agent.inference.repository.lifecycle import Repository
 from edge_agent.intake import Intake
-from edge_agent.link import Link
+from edge_agent.link import DRAIN, Link
 from edge_agent.orders import Orders
 from edge_agent.outbox import Outbox
 from edge_agent.pace import Pace
 from edge_agent.releases import Releases
 from edge_agent.runner import Runner
 from edge_agent.settings import Settings
-from edge_agent.site import Site
 from edge_agent.trial import NotHealthy, Trial
 from sync.api.server import Server
 from sync.audit import chain, rows
@@ -144,6 +139,8 @@ class Agent:
         self.tasks.keep("proofs", outbox.ask_for_proofs)
         self.tasks.keep("models", self.repository.watch)
         self.tasks.keep("status", self._write_status)
+        self._look_for_drain()
+        self.timetable.every(INBOX_S, "drain", self._drain)
         self.timetable.every(INBOX_S, "inbox", lambda: airgap.take_up(self.settings.state, outbox, self.guard))
         self.timetable.every(RETENTION_EVERY_S, "retention", self._expire)
         self.timetable.every(VERIFY_EVERY_S, "verification", self._verify_journal)
@@ -196,18 +193,34 @@ class Agent:
 
         self.tasks.spawn("trial", run())
 
+    def _look_for_drain(self) -> None:
+        draining = (self.settings.state / DRAIN).exists()
+        if draining != self.link.draining:
+            log.info("draining" if draining else "takes_work_again")
+        self.link.draining, self.intake.accepting = draining, not draining
+
+    async def _drain(self) -> None:
+        self._look_for_drain()
+
     def _line_changed(self, connected: bool) -> None:
         self.link.line_changed(connected)
 
     def _server(self) -> Server:
         """The site's own API."""
+        # Imported where there is one: the classifier and its model are half of what an agent would hold otherwise.
+        from classifiers import engine  # noqa: PLC0415
+        from edge_agent.http import open_inference  # noqa: PLC0415
+        from edge_agent.http.openai import OpenAi  # noqa: PLC0415
+        from edge_agent.http.operations import Operations  # noqa: PLC0415
+        from edge_agent.site import Site  # noqa: PLC0415
+
         site = Site(
             me=self.me.id, guard=self.guard, repository=self.repository, runner=self.runner, classifier=engine.load(),
             limits=self.limits, journal=self.journal, at_rest=self.me.keys.at_rest, clock=self.clock, link=self.link,
             forwarder=self.forwarder, faults=self.faults,
         )  # fmt: skip
         operations = Operations(site, self.registry)
-        routes = [*OpenAi(site).routes(), *OpenInference(site).routes(), *operations.routes()]
+        routes = [*OpenAi(site).routes(), *open_inference.OpenInference(site).routes(), *operations.routes()]
         return Server(routes, RESPONSES, option="--http-port", max_body=open_inference.MAX_BODY)
 
     def beat(self) -> Beat:
@@ -240,7 +253,9 @@ class Agent:
         status = {
             "agent": beat.agent, "version": beat.version, "pid": os.getpid(), "at": self.clock.wall(), "mode": self.link.mode.value,
             "since": self.link.since, "linked": self.bus.connected, "hub_heard_s": round(self.guard.age_s(), 1),
-            "bundle_serial": beat.bundle_serial, "certificate_expires": self.certificate.expires,
+            "bundle_serial": beat.bundle_serial, "bundle_issued": self.guard.current.bundle.issued,
+            "disk_free_mib": shutil.disk_usage(self.settings.state).free >> 20, "certificate_expires": self.certificate.expires,
+            "draining": self.link.draining,
             "refused": self.certificate.kept_out or self.link.refused, "url": self.url, "models": beat.models,
             "repository": self.repository.status(), "mistakes": self.repository.mistakes,
             "running": beat.running, "journal_records": beat.journal_next,

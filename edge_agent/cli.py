@@ -19,10 +19,13 @@ from edge_agent import (
     config_cli,
     diagnosis,
     enrol_cli,
+    host_diagnosis,
     identity,
     leaf,
+    line_diagnosis,
     models_cli,
     rebuild,
+    service_cli,
     settings,
     support_bundle,
     upgrade_cli,
@@ -42,6 +45,7 @@ cli.add_typer(bundle_cli, name="bundle")
 cli.add_typer(config_cli.cli, name="config")
 cli.command()(enrol_cli.enrol)
 cli.command()(upgrade_cli.upgrade)
+service_cli.add_to(cli)
 cli.command()(rebuild.rebuild)
 cli.command()(support_bundle.support_bundle)
 out = Console()
@@ -51,6 +55,7 @@ State = Annotated[
 ]
 Models = Annotated[Path | None, typer.Option("--models", help="The folder of models.", show_default=False)]
 STALE_S = 10.0
+MOMENTS = ("at", "since", "certificate_expires", "bundle_issued")
 
 
 @cli.command()
@@ -101,12 +106,21 @@ def status(state: State = None, as_json: Annotated[bool, typer.Option("--json", 
         models, mistakes = told.pop("repository", []), told.pop("mistakes", [])
         table = Table(show_header=False, box=None)
         for name, value in told.items():
-            table.add_row(name.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value))
+            table.add_row(name.replace("_", " "), _for_people(name, value))
         out.print(table)
         out.print(_models_table(models))
         for mistake in mistakes:
             out.print(f"[red]{mistake}[/]", highlight=False)
     raise typer.Exit(0 if told["runs"] else 1)
+
+
+def _for_people(name: str, value: object) -> str:
+    """A value of the status; moments as their distance from now."""
+    if name in MOMENTS and isinstance(value, int | float):
+        distance = value - time.time()
+        hours = f"{abs(distance) / 3600:.1f} h"
+        return f"in {hours}" if distance > 0 else f"{hours} ago" if value else "never"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _models_table(models: list[dict[str, object]]) -> Table:
@@ -121,10 +135,15 @@ def _models_table(models: list[dict[str, object]]) -> Table:
 
 @cli.command()
 def doctor(state: State = None, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """Looks this agent over: disk, bundle, journal, the line, faults. Each line says what to do. Exit code 1 where one fails."""
+    """Looks this agent over: disk, bundle, journal, certificate, the line, models, engine, service, faults. Each line says what to do.
+
+    Exit code 1 where one fails.
+    """
+    logs.configure(level="error")
     chosen = settings.read(state=state)
     me = identity.load(chosen.state, chosen.keyring)
-    raise typer.Exit(checkup.show([*checkup.disk(chosen.state), *diagnosis.lines(chosen, me)], as_json=as_json))
+    lines = [*checkup.disk(chosen.state), *diagnosis.lines(chosen, me), *line_diagnosis.lines(chosen, me)]
+    raise typer.Exit(checkup.show([*lines, *host_diagnosis.lines(chosen, me)], as_json=as_json))
 
 
 @cli.command("leaf-config")

@@ -150,9 +150,19 @@ def is_admitted(state: Path) -> bool:
     return (state / ADMISSION).exists()
 
 
+def _is_there(path: Path) -> bool:
+    """Raises Misconfigured where this user may not even look."""
+    try:
+        return path.exists()
+    except PermissionError as error:
+        raise errors.Misconfigured(
+            f"{path} cannot be read: run this as root, or as the agent's own user.", code="not_permitted"
+        ) from error
+
+
 def load(state: Path, keys: Path | None = None) -> Identity:
     """The identity in a state folder. Raises Misconfigured saying which step is missing."""
-    if not (keys or state / KEYS).exists():
+    if not _is_there(keys or state / KEYS):
         raise errors.Misconfigured(
             f"There is no agent in {state}: begin with the line that 'ringfence agents invite' prints at the hub.",
             code="no_identity",

@@ -26,6 +26,8 @@ from sync.wire import codec, presence, subjects
 from sync.wire.messages import Beat, Hello
 
 log = logs.get("link")
+DRAIN = "drain"
+"""The file in the state folder that has the agent take no new work."""
 BEAT_S = 1.0
 BUNDLE_POLL_S = 20.0
 """Notices and beats may be lost: a new bundle is looked for this often too."""
@@ -79,6 +81,8 @@ class Link:
         self._skewed = False
         self._fetching = asyncio.Lock()
         self.mode = Mode.OFFLINE
+        self.draining = False
+        """Whether it takes no new work: then it sends no heartbeat, and the hub finds other places."""
         self.refused = ""
         """What the broker said when it refused this agent last, or empty."""
         self.since = clock.wall()
@@ -135,7 +139,7 @@ class Link:
     async def send_beats(self) -> None:
         """A heartbeat each second while connected and listening: whoever hears it may send work. Runs until cancelled."""
         while True:
-            if self._bus.connected and self._listening:
+            if self._bus.connected and self._listening and not self.draining:
                 await self._bus.publish(subjects.beat(self._me), codec.encode(self._beat()))
             await asyncio.sleep(BEAT_S)
 

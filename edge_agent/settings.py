@@ -11,7 +11,7 @@ from pathlib import Path
 import pydantic
 from pydantic_settings import SettingsConfigDict
 
-from classifiers.onnx.session import CPU
+from classifiers.onnx.setup import CPU
 from edge_agent.inference.opening import Resources
 from sync.kit import settings as base
 from sync.kit.settings import FileSettings

@@ -155,6 +155,8 @@ class Site:
             decided: Decided | None = None
             try:
                 self._journal.check()
+                if self.link.draining:
+                    raise NotServedHere("This agent is being drained: it takes no new work.", retry_after_s=30)
                 decided = await self.decide(principal, ask)
                 async with self._begun(decided, key) as visit:
                     yield visit

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from classifiers.ner import features, tags
-from classifiers.onnx.session import Array, Session, Setup
+from classifiers.onnx.session import Array, Session
+from classifiers.onnx.setup import Setup
 
 MODEL = Path(__file__).with_name("tagger.onnx")
 WINDOW = 256

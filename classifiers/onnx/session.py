@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime as ort
 
+from classifiers.onnx.setup import CPU, BadModel, Cancelled, NoProvider, Setup
 from sync.kit import errors
 
 Array = npt.NDArray[Any]
-CPU = "CPUExecutionProvider"
 VERSION: str = ort.__version__
 FATAL_ONLY = 4
 _DTYPES = {
@@ -30,24 +29,6 @@ _DTYPES = {
 }  # fmt: skip
 Dims = tuple[int | str | None, ...]
 """A shape: a number, or the name of a size that is open, or None."""
-
-
-class BadModel(errors.Misconfigured):
-    """The file is no ONNX model that can be run here."""
-
-    code = "bad_model"
-
-
-class NoProvider(errors.Misconfigured):
-    """None of the wanted execution providers is there."""
-
-    code = "execution_provider_unavailable"
-
-
-class Cancelled(errors.Retryable):
-    """The run was stopped before its end."""
-
-    code = "cancelled"
 
 
 class Stop:
@@ -69,23 +50,6 @@ class Stop:
     @property
     def options(self) -> Any:
         return self._options
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """How a session runs.
-
-    `spinning`: threads that wait burn a core for a lower latency: only where no other session shares the cores. `providers`:
-    execution providers in the order of preference; `may_fall_back`: whether the CPU will do where none of them is there.
-    `optimised`: where to keep the optimised graph of a model that takes long to load; it fits this machine and this
-    onnxruntime alone.
-    """
-
-    threads: int = 1
-    spinning: bool = False
-    providers: tuple[str, ...] = (CPU,)
-    may_fall_back: bool = False
-    optimised: Path | None = None
 
 
 def available_providers() -> tuple[str, ...]:

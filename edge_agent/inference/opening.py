@@ -4,16 +4,14 @@ trusted."""
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import platform
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from classifiers.onnx.session import CPU, VERSION, Setup
+from classifiers.onnx.setup import CPU, Setup
 from edge_agent.inference import scan
-from edge_agent.inference.encode.engine import Embedder, LabelClassifier, Reranker
-from edge_agent.inference.encode.tensors import Tensors
 from edge_agent.inference.generate import config
-from edge_agent.inference.generate.engine import Generator
 from edge_agent.inference.manifest import BadFolder, Manifest
 from edge_agent.inference.meters import ModelMeters
 from edge_agent.inference.noop import Noop
@@ -45,6 +43,11 @@ def open_local(folder: Path, manifest: Manifest, resources: Resources, meters: M
     for name in manifest.files:
         if name.endswith(".onnx"):
             scan.check(folder / name)
+    # Imported with the first model: an agent without any is a quarter smaller.
+    from edge_agent.inference.encode.engine import Embedder, LabelClassifier, Reranker  # noqa: PLC0415
+    from edge_agent.inference.encode.tensors import Tensors  # noqa: PLC0415
+    from edge_agent.inference.generate.engine import Generator  # noqa: PLC0415
+
     if manifest.task == "generate":
         setup = _setup(manifest, resources, threads=manifest.threads or resources.threads)
         return Generator(folder, manifest, setup, kv_bytes=resources.kv_mib * MIB, meters=meters)
@@ -83,7 +86,7 @@ def _optimised(manifest: Manifest, resources: Resources) -> Path | None:
     """
     if resources.optimised is None or manifest.task == "generate":
         return None
-    known = f"{manifest.digest}/{VERSION}/{_processor()}"
+    known = f"{manifest.digest}/{importlib.metadata.version('onnxruntime')}/{_processor()}"
     return resources.optimised / f"{digest.of('optimised-graph', known.encode()).hex()}.onnx"
 
 

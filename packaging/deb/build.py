@@ -31,17 +31,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("part", choices=sorted(path.parent.name for path in HERE.glob("*/control")))
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
+    parser.add_argument("--compression", choices=("xz", "gzip"), default="xz", help="gzip is faster, and half as large again")
     parser.add_argument("--release-key", type=Path, help="the public key that upgrades must be signed by; it goes into the package")
     chosen = parser.parse_args()
     os.environ.setdefault("SOURCE_DATE_EPOCH", _commit_time())
     chosen.out.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        path = build(chosen.part, Path(folder), chosen.out, chosen.release_key)
+        path = build(chosen.part, Path(folder), chosen.out, chosen.release_key, chosen.compression)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     sys.stdout.write(f"{path} ({path.stat().st_size / 2**20:.1f} MiB, sha256 {digest})\n")
 
 
-def build(part: str, folder: Path, out: Path, release_key: Path | None) -> Path:
+def build(part: str, folder: Path, out: Path, release_key: Path | None, compression: str) -> Path:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     root, name = folder / "root", f"ringfence-{part}"
     home = root / "opt" / name
@@ -58,12 +59,13 @@ def build(part: str, folder: Path, out: Path, release_key: Path | None) -> Path:
     _put(sources / f"{part}.yaml", root / "etc/ringfence" / f"{part}.yaml", 0o644)
     for unit in sorted((ROOT / "packaging/systemd").glob(f"{name}*")):
         _put(unit, root / "lib/systemd/system" / unit.name, 0o644)
+    _put(sources / "lintian-overrides", root / "usr/share/lintian/overrides" / name, 0o644)
     _put(sources / "copyright", root / "usr/share/doc" / name / "copyright", 0o644)
     _changelog(root / "usr/share/doc" / name / "changelog.gz")
     _control(sources, root, version)
     _settle_times(root)
     target = out / f"{name}_{version}_amd64.deb"
-    _run("dpkg-deb", "--root-owner-group", "-Zxz", "--build", root, target)
+    _run("dpkg-deb", "--root-owner-group", f"-Z{compression}", "--build", root, target)
     return target
 
 
@@ -126,7 +128,8 @@ def _settle_times(root: Path) -> None:
     at = int(os.environ["SOURCE_DATE_EPOCH"])
     for path in [root, *root.rglob("*")]:
         if not path.is_symlink():
-            executable = path.is_dir() or path.stat().st_mode & 0o100
+            library = ".so" in path.name or path.suffix == ".py"
+            executable = path.is_dir() or (path.stat().st_mode & 0o100 and not library)
             path.chmod(0o755 if executable else 0o644)
         os.utime(path, (at, at), follow_symlinks=False)
 

@@ -163,6 +163,8 @@ class NatsBus:
                     await attempt
         if error is None:
             return True
+        if self._client._transport is not None:
+            self._client._transport.close()  # type: ignore[no-untyped-call]  # its own close() may wait for ever, as said
         if _is_refusal(error):
             raise errors.Misconfigured(
                 f"The broker at {self._login.url} refused '{self._login.user}'.", code="broker_login_refused"

@@ -44,8 +44,11 @@ async def _run(client: socket.socket, target: int, keys: Keys, change: Callable[
     await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
     for way in ways:
         way.cancel()
+    await asyncio.gather(*ways, return_exceptions=True)
     for end in (writer, back):
         end.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            await asyncio.wait_for(end.wait_closed(), 1)
 
 
 async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter, change: Callable[[bytes], bytes]) -> None:

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from classifiers.onnx.session import Array, Cancelled, Stop
+from classifiers.onnx.session import Array, Stop
+from classifiers.onnx.setup import Cancelled
 from edge_agent.inference.meters import ModelMeters
 from edge_agent.inference.port import Caller, Overloaded
 from edge_agent.inference.queue import FairQueue

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from classifiers.onnx.session import Array, Session, Setup, Stop, pad, softmax
+from classifiers.onnx.session import Array, Session, Stop, pad, softmax
+from classifiers.onnx.setup import Setup
 from edge_agent.inference import settling
 from edge_agent.inference.encode.batcher import EncodeBatcher, Job, Row
 from edge_agent.inference.manifest import BadFolder, Manifest

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from classifiers.onnx.session import Array, Dims, Session, Setup, Stop
+from classifiers.onnx.session import Array, Dims, Session, Stop
+from classifiers.onnx.setup import Setup
 from edge_agent.inference import settling
 from edge_agent.inference.encode.batcher import EncodeBatcher, Job, Row
 from edge_agent.inference.encode.engine import MODEL

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classifiers.onnx.session import BadModel, Cancelled, Stop
+from classifiers.onnx.session import Stop
+from classifiers.onnx.setup import BadModel, Cancelled
 from edge_agent.inference.generate.decoder import Decoder
 from edge_agent.inference.generate.prefix import BLOCK, PrefixCache
 from edge_agent.inference.generate.request import Sequence, not_numbers

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classifiers.onnx.session import Array, BadModel, Binding, Session, Stop
+from classifiers.onnx.session import Array, Binding, Session, Stop
+from classifiers.onnx.setup import BadModel
 from edge_agent.inference.manifest import BadFolder
 
 _PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)")

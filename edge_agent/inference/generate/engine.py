@@ -6,7 +6,8 @@ import asyncio
 import functools
 from pathlib import Path
 
-from classifiers.onnx.session import Session, Setup
+from classifiers.onnx.session import Session
+from classifiers.onnx.setup import Setup
 from edge_agent.inference import scan, settling
 from edge_agent.inference.generate import chat_template, config, request
 from edge_agent.inference.generate.batcher import Batcher, Bounds

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from classifiers.onnx.session import Array, BadModel, Stop
+from classifiers.onnx.session import Array, Stop
+from classifiers.onnx.setup import BadModel
 from edge_agent.inference.generate.guidance import Grammars, Guide
 from edge_agent.inference.generate.sampling import Sampler, Settings, likeliest, log_probabilities
 from edge_agent.inference.port import BadPayload, Caller, Choice, Emit, Payload, Piece, TokenScore

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 
-from classifiers.onnx.session import BadModel, NoProvider
+from classifiers.onnx.setup import BadModel, NoProvider
 from edge_agent.inference.manifest import BadFolder
 from edge_agent.inference.port import BadPayload, Choice, ContextExceeded, Overloaded, Piece, Result, TokenScore
 from sync.kit import errors

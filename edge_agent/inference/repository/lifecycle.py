@@ -30,7 +30,6 @@ from edge_agent.inference.repository import folder as folders
 from edge_agent.inference.repository import trust
 from edge_agent.inference.repository.folder import ModelsFolder, Version
 from edge_agent.inference.repository.trust import Standing
-from edge_agent.inference.upstream.engine import Upstream
 from sync.crypto.signing import PublicKey
 from sync.kit import errors, logs
 from sync.kit.metrics import Registry
@@ -298,6 +297,8 @@ class Repository:
             case "noop":
                 return opening.open_plain(manifest)
             case "upstream":
+                from edge_agent.inference.upstream.engine import Upstream  # noqa: PLC0415 - where there is one
+
                 return Upstream(manifest, self._resources.egress, meters)
         await asyncio.to_thread(manifests.check, version.path, manifest)
         resources = replace(self._resources, alone=not self._loaded)

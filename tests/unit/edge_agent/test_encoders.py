@@ -15,7 +15,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from classifiers.onnx.session import BadModel, Stop
+from classifiers.onnx.session import Stop
+from classifiers.onnx.setup import BadModel
 from edge_agent.inference import settling
 from edge_agent.inference.encode.batcher import EncodeBatcher, Job, Row
 from edge_agent.inference.manifest import BadFolder

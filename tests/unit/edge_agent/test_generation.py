@@ -15,7 +15,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from classifiers.onnx.session import Session, Setup
+from classifiers.onnx.session import Session
+from classifiers.onnx.setup import Setup
 from edge_agent.inference.generate import request
 from edge_agent.inference.generate.decoder import Decoder
 from edge_agent.inference.generate.engine import Generator

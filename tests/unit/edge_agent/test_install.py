@@ -41,7 +41,7 @@ def test_the_packaged_file_is_good_as_it_is_and_with_every_line_taken_in(file: P
     lines = [line.removeprefix("#") if line.startswith("#") and not line.startswith("# ") else line for line in text.splitlines()]
     file.write_text("\n".join(lines))
     assert settings.read().backlog_hours == "22:00-06:00"
-    left_out = {"worker_mib", "providers", "provider_fallback"}
+    left_out = {"worker_mib", "providers", "provider_fallback", "home"}
     named = {line.split(":")[0] for line in lines if line and not line.startswith("#")}
     assert named | left_out == set(settings.Settings.model_fields)
 
