@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 ONLY ?=
 
-.PHONY: help setup demo test unit lint bench bench-models eval peer deb lock clean
+.PHONY: help setup demo test unit lint bench bench-models eval peer deb bundle lock clean
 help:  ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
@@ -59,6 +59,9 @@ RELEASE_KEY ?=
 deb: $(READY)  ## dist/ringfence-agent and ringfence-hub as .deb: everything but Python in them, the same bytes each time
 	@$(BIN)/python packaging/deb/build.py agent $(if $(RELEASE_KEY),--release-key $(RELEASE_KEY))
 	@$(BIN)/python packaging/deb/build.py hub
+
+bundle: $(READY)  ## dist/ringfence-VERSION-bundle.tar for servers without a network, signed (RELEASE_KEY=private key)
+	@$(BIN)/python packaging/bundle/build.py --key $(RELEASE_KEY) $(ARGS)
 
 eval: $(READY)  ## The classifier's scores on every set, with their targets (ARGS=--wrong shows the mistakes)
 	@$(BIN)/python -m classifiers.evaluation $(ARGS)
