@@ -38,7 +38,7 @@ lint: $(READY)  ## ruff, mypy --strict, the layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(READY)  ## Figures as ratios to a limit measured in the same run (ONLY=gateway|classifiers|inference|audit|ledger|line)
+bench: $(READY)  ## Figures as ratios to a limit measured in the same run (ONLY=gateway|classifiers|inference|audit|ledger|line|fleet)
 	@$(BIN)/python tests/bench/bench.py $(ONLY)
 
 BUILDER := .bench-models/builder/bin/python

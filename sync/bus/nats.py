@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -106,6 +107,7 @@ class NatsBus:
             "reconnected_cb": self._on_connect,
             "closed_cb": self._on_closed,
         }
+        logging.getLogger("asyncio").addFilter(_is_worth_telling)
         if self._login.certificate is not None and self._login.trusted is not None:
             self._tls = _tls(self._login.certificate, self._login.trusted)
             options |= {"tls": self._tls, "tls_handshake_first": True}
@@ -412,6 +414,11 @@ def _is_refusal(error: BaseException) -> bool:
     """Whether the broker said no, rather than nothing. What TLS says is in OpenSSL's words."""
     said = str(error).lower()
     return "authorization" in said or (isinstance(error, ssl.SSLError) and "alert" in said)
+
+
+def _is_worth_telling(record: logging.LogRecord) -> bool:
+    """asyncio warns at each end of a TLS line that nats-py's protocol answers a call for which there is no use."""
+    return "returning true from eof_received()" not in record.getMessage()
 
 
 class _NotFoundError(errors.Refused):

@@ -1,7 +1,7 @@
 """make bench: figures, each beside a limit or a peer measured in the same run, interleaved. Bounded in count; loopback only.
 
 make bench                 all parts
-make bench ONLY=gateway    one of: gateway, classifiers, inference, audit, ledger, line
+make bench ONLY=gateway    one of: gateway, classifiers, inference, audit, ledger, line, fleet
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "packaging" / "demo")]
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("classifiers", "audit", "ledger", "line", "gateway", "inference")
+PARTS = ("classifiers", "audit", "ledger", "line", "fleet", "gateway", "inference")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import system
 from bench import Row, at_least, at_most
+from plain import PlainServer
 
-from tests.support import natsd
 from tests.support import running as support
 
 HERE = Path(__file__).parent
@@ -24,11 +24,11 @@ REQUESTS = {1: 400, 64: 4000}
 
 def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        broker = natsd.NatsServer(Path(folder) / "bare")
+        broker = PlainServer(Path(folder) / "bare")
         broker.start()
         running = asyncio.run(support.start(Path(folder) / "ours", support.ONPREM, tenant="bench"))
         bare_port = system.free_port()
-        url = f"nats://{natsd.broker.HUB_USER}:{natsd.PASSWORD}@127.0.0.1:{broker.port}"
+        url = broker.url
         bare = [
             subprocess.Popen([sys.executable, HERE / "bare.py", "responder", url]),
             subprocess.Popen([sys.executable, HERE / "bare.py", "server", url, str(bare_port)], stderr=subprocess.DEVNULL),

@@ -25,18 +25,21 @@ import bare
 import system
 from bench import ROOT, Row, at_least, at_most
 from bench_audit import FIELDS
+from plain import PlainServer
 
 from edge_agent import identity
-from orchestrator.fleet.admission import Admitted
-from orchestrator.store.administration import SqlAgents, SqlConfiguration
+from orchestrator import authority as authorities
+from orchestrator.fleet.admission import Admitted, Certified
+from orchestrator.store.administration import SqlConfiguration
 from orchestrator.store.database import Database
+from orchestrator.store.fleet import SqlAgents
 from sync.audit.journal import Journal
 from sync.bundle import snapshot
+from sync.crypto import authority, keyring
 from sync.kit import process
 from sync.kit.clock import SystemClock
 from sync.kit.ids import AgentId, SiteId, TenantId
 from sync.wire.levels import Zone
-from tests.support import natsd
 from tests.support import running as support
 
 HERE = Path(__file__).parent
@@ -143,9 +146,9 @@ def _fill(state: Path) -> bytes:
 
 def _bare(folder: Path, entry: bytes) -> float:
     """Records a second by the least that does it: envelopes of the same size, eight in flight, and rows in bulk."""
-    broker = natsd.NatsServer(folder)
+    broker = PlainServer(folder)
     broker.start()
-    url = f"nats://{natsd.broker.HUB_USER}:{natsd.PASSWORD}@127.0.0.1:{broker.port}"
+    url = broker.url
     try:
         publisher = subprocess.Popen([sys.executable, HERE / "bare.py", "publisher", url, str(BACKLOG), str(len(entry))])
         rate = asyncio.run(bare.insert_all(url, folder / "bare.db", BACKLOG))
@@ -165,9 +168,18 @@ def _rejoin(folder: Path) -> list[Row]:
     """A broker that dies and comes back while a thousand agents hang on it, each with a link of the real kind."""
     made = system.System(folder / "many", [support.ONPREM], support.models(folder / "many-models"), support.CONFIGURATION)
     asyncio.run(made.prepare("acme"))
-    logins = asyncio.run(_admit(made.hub))
+    logins = asyncio.run(_admit(made.hub, folder / "certificates"))
     told = folder / "agents.json"
-    told.write_text(json.dumps({"url": f"nats://127.0.0.1:{made.nats_port}", "hub": str(made.hub), "agents": logins}))
+    told.write_text(
+        json.dumps(
+            {
+                "url": f"tls://127.0.0.1:{made.nats_port}",
+                "folder": str(folder / "certificates"),
+                "hub": str(made.hub),
+                "agents": logins,
+            }
+        )
+    )
     seen = folder / "seen.json"
     made.start_hub()
     asyncio.run(made.wait_for_hub())
@@ -203,14 +215,20 @@ def _agents_up(url: str) -> int:
     return int(float(next(line.split()[1] for line in lines if line.startswith("ringfence_agents_up "))))
 
 
-async def _admit(hub: Path) -> list[dict[str, str]]:
+async def _admit(hub: Path, folder: Path) -> list[dict[str, str]]:
     database = Database(hub / "ringfence.db")
-    logins = [{"id": f"site-{n}", "password": secrets.token_urlsafe(16)} for n in range(AGENTS)]
+    held = authorities.load(hub / "authority.json", keyring.load(hub / "hub-keys.json").at_rest)
+    folder.mkdir()
+    (folder / "roots.pem").write_bytes(held.trusted)
+    logins = [{"id": f"site-{n}"} for n in range(AGENTS)]
     for login in logins:
         agent = snapshot.Agent(
             AgentId(login["id"]), SiteId("frankfurt"), Zone.ON_PREMISE, secrets.token_bytes(32), secrets.token_bytes(32)
         )
-        await SqlAgents(database).add(Admitted(agent, login["password"]), at=time.time())
+        key = authority.new_key()
+        chain = held.certify_agent(agent.id, authority.request(key), time.time(), 86_400)
+        (folder / f"{agent.id}.pem").write_bytes(key + chain)
+        await SqlAgents(database).add(Admitted(agent, Certified(b"", b"", 0, 0)), at=time.time())
     await database.close()
     return logins
 

@@ -33,16 +33,17 @@ class Many:
     def __init__(self, told: dict[str, object], seen: Path, folder: Path) -> None:
         hub = keyring.load(Path(str(told["hub"])) / "hub-keys.json").signer.public_key
         self._seen = seen
+        pems = Path(str(told["folder"]))
         self._tasks = TaskGroup()
         self._links: list[Link] = []
         for login in told["agents"]:  # type: ignore[attr-defined]
             me, site, clock = AgentId(login["id"]), SiteId("frankfurt"), SystemClock()
             state = files.make_private_folder(folder / me)
             changed = functools.partial(self._changed, len(self._links))
-            bus = NatsBus(Login(str(told["url"]), me, login["password"]), me, agent=me, on_change=changed)
+            bus = NatsBus(Login(str(told["url"]), me, pems / f"{me}.pem", pems / "roots.pem"), me, agent=me, on_change=changed)
             guard = Guard(state, me, site, hub, bytes(32), clock, lambda *_: None)
             beat = Beat(me, "boot", "0", (), 0, 0, 1, 0.0, 0, Epoch("e"), 0, 0, 0)
-            self._links.append(Link(bus, bus.connect, guard, me, site, lambda beat=beat: beat, clock, lambda *_: None))
+            self._links.append(Link(bus, bus, guard, me, site, lambda beat=beat: beat, clock, lambda *_: None))
 
     def _changed(self, number: int, up: bool) -> None:
         self._links[number].line_changed(up)
