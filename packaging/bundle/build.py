@@ -71,7 +71,7 @@ def _fill(folder: Path, chosen: argparse.Namespace, public: Path) -> None:
 
 
 def _packages(public: Path) -> Path:
-    for part, key in (("agent", ("--release-key", public)), ("hub", ())):
+    for part, key in (("agent", ("--release-key", public)), ("hub", ()), ("leaf", ())):
         _run(sys.executable, ROOT / "packaging/deb/build.py", part, "--out", ROOT / "dist", *key)
     return ROOT / "dist"
 

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Installs Ringfence on a Debian server without a network: sh install.sh --key RELEASE-KEY.pub [agent] [hub]
+# Installs Ringfence on a Debian server without a network: sh install.sh --key RELEASE-KEY.pub [agent] [hub] [leaf]
 # Nothing of this folder is used before the release key's signature over SHA256SUMS, and every file against it, was checked.
 set -eu
-usage="usage: sh install.sh --key RELEASE-KEY.pub [agent] [hub]   (agent by default)"
+usage="usage: sh install.sh --key RELEASE-KEY.pub [agent] [hub] [leaf]   (agent by default)"
 key= parts=
 while [ $# -gt 0 ]; do
     case $1 in
         --key) key=${2-}; shift ;;
-        agent | hub) parts="$parts $1" ;;
+        agent | hub | leaf) parts="$parts $1" ;;
         *) echo "$usage" >&2; exit 2 ;;
     esac
     shift

