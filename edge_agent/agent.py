@@ -104,7 +104,7 @@ class Agent:
         self.timetable = Timetable()
         self.outbox: Outbox | None = None
         self.on_trial = False
-        self.supervisor = Supervisor(os.environ, self.journal.answer)
+        self.supervisor = Supervisor(os.environ, self._alive)
         self.server = self._server() if settings.http_port is not None else None
 
     async def start(self) -> None:
@@ -241,6 +241,11 @@ class Agent:
             journal_proved=self.journal.proved,
             on_trial=self.on_trial,
         )
+
+    async def _alive(self) -> None:
+        """Returns where journal and models do what they are asked to. Raises where not: then this process is started anew."""
+        await self.journal.answer()
+        self.repository.check_moves()
 
     async def _write_status(self) -> None:
         """Writes how it is into the state folder now and then, for 'ringfence-agent status'. Runs until cancelled."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from sync.kit.metrics import Registry
 
 PHASES = ("queue", "prefill", "decode", "encode")
@@ -46,6 +48,8 @@ class ModelMeters:
     """One model's, looked up once: a look-up by label costs as much as the count itself."""
 
     def __init__(self, meters: InferenceMeters, model: str) -> None:
+        self.moved_at = time.monotonic()
+        """When something of this model's work was done last, by the monotonic clock: of one that hangs, nothing is."""
         self._queue = meters.queue.labels(model)
         self._first = meters.first.labels(model)
         self._next = meters.next.labels(model)
@@ -65,6 +69,7 @@ class ModelMeters:
         self._next.observe(seconds)
 
     def prefilled(self, tokens: int, seconds: float) -> None:
+        self.moved_at = time.monotonic()
         self._compute["prefill"].observe(seconds)
         self._tokens["prompt"].inc(tokens)
 
@@ -72,17 +77,24 @@ class ModelMeters:
         self._tokens["reused"].inc(tokens)
 
     def stepped(self, rows: int, seconds: float) -> None:
+        self.moved_at = time.monotonic()
         self._compute["decode"].observe(seconds)
         self._batch.observe(rows)
         self._tokens["completion"].inc(rows)
 
     def encoded(self, rows: int, tokens: int, seconds: float) -> None:
+        self.moved_at = time.monotonic()
         self._compute["encode"].observe(seconds)
         self._batch.observe(rows)
         self._tokens["prompt"].inc(tokens)
 
+    def moved(self) -> None:
+        self.moved_at = time.monotonic()
+
     def cancelled(self, phase: str) -> None:
+        self.moved_at = time.monotonic()
         self._cancels[phase].inc()
 
     def ended(self, outcome: str) -> None:
+        self.moved_at = time.monotonic()
         self._requests[outcome].inc()

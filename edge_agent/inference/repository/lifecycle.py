@@ -39,6 +39,14 @@ RETRY_S = 30.0
 """Seconds after which a model that could not be loaded is tried again."""
 WATCH_S = 1.0
 WARM_UP = Caller("warm-up")
+STUCK_S = 120.0
+"""Seconds without a step, a prefilled piece or an end, after which a model at work counts as one that hangs."""
+
+
+class Stuck(errors.RingfenceError):
+    """A model hangs: only another process helps."""
+
+    code = "model_stuck"
 
 
 class NoSuchModel(errors.Retryable):
@@ -152,6 +160,14 @@ class Repository:
             raise NoSuchModel(f"This agent has no model folder '{name[:100]}'.")
         return found.manifest
 
+    def check_moves(self) -> None:
+        """Raises Stuck where a model of this process has work, and has done nothing of it for STUCK_S."""
+        now = time.monotonic()
+        for name, model in self._loaded.items():
+            here = not isinstance(model.engine, Isolated) and model.manifest.backend == "onnx"
+            if here and model.leases and model.engine.running and now - self._meters.of(name).moved_at > STUCK_S:
+                raise Stuck(f"The model '{name}' has had work for {STUCK_S:.0f} s, and does nothing.")
+
     def is_ready(self, name: str) -> bool:
         return name in self._loaded
 
@@ -161,9 +177,11 @@ class Repository:
         model = await self._get(name)
         while model.closed:  # evicted or swapped in the moment between its loading and here
             model = await self._get(name)
+        meters = self._meters.of(name)
+        if not model.leases:
+            meters.moved()
         model.leases += 1
         model.used_at = time.monotonic()
-        meters = self._meters.of(name)
         outcome = "cancelled"
         try:
             yield model

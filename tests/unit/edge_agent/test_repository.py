@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from edge_agent.inference import manifest as manifests
 from edge_agent.inference.manifest import BadFolder
 from edge_agent.inference.opening import Resources
 from edge_agent.inference.port import Overloaded
-from edge_agent.inference.repository import adding, trust
+from edge_agent.inference.repository import adding, lifecycle, trust
 from edge_agent.inference.repository.adding import Wish
 from edge_agent.inference.repository.folder import ModelsFolder
 from edge_agent.inference.repository.lifecycle import Limits, NoSuchModel, Repository, Unusable
@@ -506,3 +507,24 @@ async def test_a_provider_that_is_not_there_is_said_and_the_cpu_serves_only_wher
     modelling.copied(models, LLAMA, name="own", providers=["CPUExecutionProvider"])
     async with opened(models, resources=Resources(providers=wanted)).lease("own") as model:
         assert model.engine.providers == ("CPUExecutionProvider",)
+
+
+async def test_a_model_that_hangs_is_told_from_one_that_works(models: Path, opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's own call stands still: nothing moves any more, and the service manager is not told that all is well."""
+    modelling.copied(models, LLAMA, name="m")
+    found = opened(models)
+    still = threading.Event()
+    async with found.lease("m") as model:
+        monkeypatch.setattr(model.engine._decoder, "step", lambda *_, **__: still.wait(20))
+        work = asyncio.create_task(model.engine.run(builders.payload("hello"), None, CALLER))
+        try:
+            await asyncio.to_thread(running.eventually, lambda: model.engine._batcher._rows, "it is at the call that stands still")
+            found.check_moves()
+            monkeypatch.setattr(lifecycle, "STUCK_S", 0.0)
+            with pytest.raises(lifecycle.Stuck, match="does nothing"):
+                found.check_moves()
+        finally:
+            still.set()
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+    found.check_moves()
