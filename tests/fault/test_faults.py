@@ -109,7 +109,9 @@ def test_kill_9_of_the_hub(running: system.System) -> None:
 
 def test_invariant_2_a_dead_database_stops_edits_and_not_answers(running: system.System) -> None:
     for path in running.hub.glob("ringfence.db*"):
-        path.write_bytes(b"this is no database " * 1000)
+        # Not its index, which is mapped into the hub's memory: cut short, it would end the process, and that is another fault.
+        if not path.name.endswith("-shm"):
+            path.write_bytes(b"this is no database " * 1000)
     for _ in range(3):
         assert ask(running)
     request = urllib.request.Request(
