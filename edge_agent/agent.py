@@ -12,7 +12,7 @@ import shutil
 import signal
 from pathlib import Path
 
-from edge_agent import airgap, identity
+from edge_agent import airgap, identity, telling
 from edge_agent.cache.answers import AnswerCache
 from edge_agent.certificate import Certificate
 from edge_agent.eraser import Eraser
@@ -269,7 +269,7 @@ class Agent:
         }  # fmt: skip
         self.faults.flush()
         files.write_atomically(self.settings.state / LIMITS, json.dumps([self.clock.wall(), self.limits.state()]).encode())
-        files.write_atomically(self.settings.state / "status.json", json.dumps(status).encode())
+        files.write_atomically(self.settings.state / telling.FILE, json.dumps(status).encode())
 
     async def _verify_journal(self) -> None:
         """Looks through the whole journal: at the start only its newest records were."""

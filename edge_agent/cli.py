@@ -28,6 +28,7 @@ from edge_agent import (
     service_cli,
     settings,
     support_bundle,
+    telling,
     upgrade_cli,
 )
 from sync.audit import rows
@@ -54,7 +55,6 @@ State = Annotated[
     Path | None, typer.Option("--state", help="The folder of the agent's keys, journal and cache.", show_default=False)
 ]
 Models = Annotated[Path | None, typer.Option("--models", help="The folder of models.", show_default=False)]
-STALE_S = 10.0
 MOMENTS = ("at", "since", "certificate_expires", "bundle_issued")
 
 
@@ -95,11 +95,11 @@ def run(
 @cli.command()
 def status(state: State = None, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """How the running agent is: linked or not, its bundle, its models, what waits. Exit code 1 where it does not run."""
-    path = settings.read(state=state).state / "status.json"
+    path = settings.read(state=state).state / telling.FILE
     if not path.exists():
         raise errors.Misconfigured(f"No agent has run with {path.parent}: start it with 'ringfence-agent run'.", code="not_running")
     told = json.loads(path.read_text())
-    told["runs"] = time.time() - told["at"] < STALE_S
+    told["runs"] = bool(telling.read(path.parent))
     if as_json:
         sys.stdout.write(json.dumps(told) + "\n")
     else:

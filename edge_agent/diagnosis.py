@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from edge_agent import identity
+from edge_agent import identity, telling
 from edge_agent.agent import FAULTS
 from edge_agent.guard import Guard
 from edge_agent.identity import Identity
@@ -19,8 +17,6 @@ from sync.kit import clock as clocks
 from sync.kit.checkup import Line, State
 from sync.kit.ids import SiteId
 
-STALE_S = 10.0
-
 
 def lines(settings: Settings, me: Identity) -> Iterator[Line]:
     """A line for each thing that was looked at."""
@@ -30,7 +26,7 @@ def lines(settings: Settings, me: Identity) -> Iterator[Line]:
     guard.load()
     yield _bundle(guard)
     yield from _contact(guard)
-    told = _status(settings.state / "status.json")
+    told = telling.read(settings.state)
     yield _process(told)
     yield checkup.guarded("certificate", lambda: _certificate(me, told), "enrol this agent anew")
     yield checkup.guarded("journal", lambda: _journal(settings, me), "the next start keeps it aside and begins another: keep it")
@@ -55,15 +51,6 @@ def _contact(guard: Guard) -> Iterator[Line]:
         advice = "" if state is State.PASS else "bring the line up, or import a bundle, before the grace time is over"
         found = f"the hub was heard {age / 3600:.1f} h ago; grace ends in {left / 3600:.1f} h" if left > 0 else "grace is over"
         yield Line(f"contact for {tenant.id}", state, found, advice)
-
-
-def _status(path: Path) -> dict[str, object]:
-    """What the running agent says of itself; empty where none runs."""
-    try:
-        told = json.loads(path.read_text())
-        return dict(told) if time.time() - told["at"] < STALE_S else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def _process(told: dict[str, object]) -> Line:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from edge_agent import settings
+from edge_agent import settings, telling
 from edge_agent.link import DRAIN
 from sync.kit import errors, files
 
@@ -25,7 +24,6 @@ State = Annotated[
 UNIT = "ringfence-agent.service"
 SYSTEM, USER = Path("/etc/systemd/system"), Path(".config/systemd/user")
 DRAINED_S = 300.0
-STALE_S = 10.0
 _TEMPLATE = """[Unit]
 Description=Ringfence agent: runs the models of this site and keeps its journal
 Wants=network-online.target
@@ -169,7 +167,7 @@ def drain(
     files.write_atomically(folder / DRAIN, b"")
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
-        told = _status(folder)
+        told = telling.read(folder)
         if not told:
             out.print("The agent does not run; when it starts, it takes no work until 'ringfence-agent drain --resume'.")
             return
@@ -180,16 +178,8 @@ def drain(
     raise errors.Retryable(f"Work is still in hand after {within:.0f} s; the agent takes no new one.", code="still_at_work")
 
 
-def _status(folder: Path) -> dict[str, object]:
-    try:
-        told = json.loads((folder / "status.json").read_text())
-        return dict(told) if time.time() - told["at"] < STALE_S else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
 def _waiting(state: Path) -> str:
-    waiting = _status(state).get("journal_waiting")
+    waiting = telling.read(state).get("journal_waiting")
     return "how much waits for the hub is not known" if waiting is None else f"{waiting} records wait for the hub"
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from edge_agent import orders, releases, settings, trial
+from edge_agent import orders, releases, settings, telling, trial
 from edge_agent.releases import BadRelease, Releases, Trial
 from edge_agent.settings import Settings
 from sync.crypto import releases as signatures
@@ -99,13 +100,22 @@ def _take_order(found: Releases, chosen: Settings) -> Path:
     incoming.mkdir(mode=0o700)
     for path in source.iterdir():
         if path.suffix == ".deb" or path.name in (signatures.SUMS, signatures.SIGNATURE):
-            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file, (incoming / path.name).open("wb") as copy:  # noqa: PTH123
-                shutil.copyfileobj(file, copy)
+            _copy(path, incoming / path.name)
     shutil.rmtree(source, ignore_errors=True)
     try:
         return next(incoming.glob("*.deb"))
     except StopIteration as error:
         raise BadRelease("What was fetched holds no package.") from error
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A plain file of the agent's, as root: whose folder it is could have put a link or a pipe there. Raises BadRelease."""
+    with open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_size > releases.MAX_BYTES:
+            raise BadRelease(f"{source} is no plain file of a package.")
+        with target.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
 
 
 def _known(found: Releases, version: str) -> str:
@@ -198,17 +208,9 @@ def _report(chosen: Settings, version: str) -> dict[str, object] | None:
     return dict(told) if told.get("version") == version else None
 
 
-def _status(chosen: Settings) -> dict[str, object]:
-    try:
-        told = json.loads((chosen.state / "status.json").read_text())
-        return dict(told) if time.time() - told["at"] < 10 else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
 def _mode(chosen: Settings) -> str:
-    return str(_status(chosen).get("mode", ""))
+    return str(telling.read(chosen.state).get("mode", ""))
 
 
 def _version(chosen: Settings) -> str:
-    return str(_status(chosen).get("version", ""))
+    return str(telling.read(chosen.state).get("version", ""))

@@ -13,10 +13,13 @@ PUBLIC = 0o644
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = PUBLIC) -> None:
-    """Replaces the file with these bytes, durably. Raises Misconfigured where the folder cannot be written."""
+    """Replaces the file with these bytes, durably. Raises Misconfigured where the folder cannot be written.
+
+    Root may write into a folder of another user's: a link that lies there is not followed.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
