@@ -5,7 +5,7 @@ Invariants, each with a test of its words:
 - of two that show one token at once, exactly one comes in; and a token shown again with other keys locks who came by it;
 - whoever lost the answer gets it again by the same keys;
 - a certificate that was followed by another renews nothing: who tries has a copy of the keys: that is an alarm, and locks it;
-- who is revoked or locked is told so, and gets nothing.
+- who is revoked or locked is told so, and gets nothing; who proves no key learns nothing, not even whether there is such an agent.
 """
 
 from __future__ import annotations
@@ -109,11 +109,16 @@ class Enrolment:
 
     async def _renew(self, asked: Renewal) -> bytes:
         known, now = await self._agents.find(asked.agent), self._clock.wall()
+        record = known or await self._agents.find_revoked(asked.agent)
+        try:
+            if record is None:
+                raise errors.Corrupt("There is no such agent.")
+            renewal.check(asked, PublicKey(record.agent.signing_key))
+        except errors.Corrupt as error:
+            # The same for who asks in a name that there is: who holds no key learns nothing of the fleet.
+            raise KeptOut("The hub does not know this agent: it needs an invitation.", code="agent_unknown") from error
         if known is None:
-            if await self._agents.was_revoked(asked.agent):
-                raise KeptOut("The hub has revoked this agent: it needs a new invitation.", code="agent_revoked")
-            raise KeptOut("The hub does not know this agent: it needs an invitation.", code="agent_unknown")
-        renewal.check(asked, PublicKey(known.agent.signing_key))
+            raise KeptOut("The hub has revoked this agent: it needs a new invitation.", code="agent_revoked")
         if known.locked:
             raise KeptOut(f"The hub has locked this agent: {known.locked}.", code="agent_locked")
         try:

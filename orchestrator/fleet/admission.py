@@ -72,7 +72,9 @@ class AgentStore(Protocol):
         """Whether there was such an agent."""
         ...
 
-    async def was_revoked(self, agent: AgentId) -> bool: ...
+    async def find_revoked(self, agent: AgentId) -> Admitted | None:
+        """The record of an agent that is revoked."""
+        ...
 
     async def agents(self) -> list[Admitted]:
         """Those that are neither revoked nor locked."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import ColumnElement, Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.fleet.admission import Admitted, Certified
@@ -30,9 +30,14 @@ class SqlAgents:
             await _keep(connection, admitted, at, replace=replace)
 
     async def find(self, agent: AgentId) -> Admitted | None:
+        return await self._find(agent, _AGENTS.c.removed_at.is_(None))
+
+    async def find_revoked(self, agent: AgentId) -> Admitted | None:
+        return await self._find(agent, _AGENTS.c.removed_at.is_not(None))
+
+    async def _find(self, agent: AgentId, state: ColumnElement[bool]) -> Admitted | None:
         async with self._database.reading() as connection:
-            wanted = select(_AGENTS).where(_AGENTS.c.id == agent, _AGENTS.c.removed_at.is_(None))
-            row = (await connection.execute(wanted)).first()
+            row = (await connection.execute(select(_AGENTS).where(_AGENTS.c.id == agent, state))).first()
             return None if row is None else _admitted(row)
 
     async def certify(self, agent: AgentId, was: bytes, now: Certified) -> bool:
@@ -48,11 +53,6 @@ class SqlAgents:
 
     async def revoke(self, agent: AgentId, *, at: float) -> bool:
         return await self._edit(agent, {"removed_at": at}, {"what": "agent revoked"})
-
-    async def was_revoked(self, agent: AgentId) -> bool:
-        async with self._database.reading() as connection:
-            wanted = select(_AGENTS.c.id).where(_AGENTS.c.id == agent, _AGENTS.c.removed_at.is_not(None))
-            return (await connection.scalar(wanted)) is not None
 
     async def agents(self) -> list[Admitted]:
         return [admitted for admitted in await self.all() if not admitted.locked]

@@ -195,11 +195,20 @@ async def test_after_a_long_time_the_old_certificate_still_renews_but_not_for_ev
         await desk.renew(agent, authority.new_key())
 
 
-async def test_who_is_revoked_or_unknown_is_told_so(desk: Desk) -> None:
+async def test_who_proves_no_key_learns_nothing_of_the_fleet(desk: Desk) -> None:
+    agent, stranger = await enrolled(desk), Agent()
+    stranger.chain = agent.chain
+    told = set()
+    for asking, name in ((stranger, "branch-1"), (stranger, "nobody"), (agent, "nobody")):
+        frame = asking.renewal(authority.new_key(), name)
+        with pytest.raises(errors.Refused) as refused:
+            renewal.read_answer(await desk.enrolment.renew(frame), frame, desk.keys.signer.public_key)
+        told.add((refused.value.code, str(refused.value)))
+    assert len(told) == 1 and not await desk.locked()
+
+
+async def test_who_is_revoked_is_told_so(desk: Desk) -> None:
     agent = await enrolled(desk)
-    frame = agent.renewal(authority.new_key(), "nobody")
-    with pytest.raises(errors.Refused, match="does not know this agent"):
-        renewal.read_answer(await desk.enrolment.renew(frame), frame, desk.keys.signer.public_key)
     await desk.agents.revoke(AgentId("branch-1"), at=1.0)
     with pytest.raises(errors.Refused, match="has revoked this agent"):
         await desk.renew(agent, authority.new_key())
