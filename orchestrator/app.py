@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import random
+import signal
 from pathlib import Path
 
 from classifiers import engine
@@ -188,6 +189,7 @@ class Hub:
             await self.forwarding.listen()
             self.tasks.keep("journals of agents", self.journals.take)
             self.tasks.keep("beats", self.publisher.send_beats)
+            self.tasks.spawn("line", self._end_where_cut_off())
             self.tasks.keep("own journal", self.journals.feed_own)
             self.jobs.every(EDIT_POLL_S, "edits", self._refresh)
             self.jobs.every(self.settings.checkpoint_s, "checkpoints", self._sign_checkpoints)
@@ -265,6 +267,12 @@ class Hub:
             "url": self.url(port), "broker": at.broker, "enrol": at.enrol, "here": self._login().url, "pid": os.getpid(),
         }  # fmt: skip
         files.write_atomically(self.settings.address, json.dumps(where).encode())
+
+    async def _end_where_cut_off(self) -> None:
+        """A hub that its broker lets in no more can do nothing: it ends, for whoever started it to see, and to start it anew."""
+        await self.bus.over()
+        log.error("cut_off_by_broker", broker=self._login().url)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     async def _keep_certificates(self) -> None:
         if await asyncio.to_thread(self.certificates.keep_fresh):

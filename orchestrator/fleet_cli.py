@@ -134,6 +134,26 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="A line of JSON a
     show(table)
 
 
+@cli.command("invitations")
+def invitations_(state: State = None) -> None:
+    """The invitations that can still be used. The tokens themselves are not kept."""
+    table = Table("agent", "zone", "site", "tenants", "until")
+    for open_ in with_database(state, lambda db: SqlInvitations(db).open(time.time())):
+        until = datetime.datetime.fromtimestamp(open_.expires, datetime.UTC).isoformat(timespec="minutes")
+        table.add_row(open_.name, open_.zone, open_.site, ", ".join(open_.tenants) or "all", until)
+    show(table)
+
+
+@cli.command()
+def uninvite(agent: Agent, state: State = None) -> None:
+    """Withdraws the open invitations of an agent that has not come."""
+    if not with_database(state, lambda db: SqlInvitations(db).withdraw(AgentId(agent), at=time.time())):
+        raise errors.Misconfigured(
+            f"There is no open invitation of '{agent}': 'ringfence agents invitations' shows them.", code="no_invitation"
+        )
+    out.print(f"The invitation of '{agent}' is withdrawn.")
+
+
 @cli.command()
 def revoke(agent: Agent, state: State = None) -> None:
     """Takes an agent out for good: it gets no work and no certificate, and the broker cuts it off within a second."""

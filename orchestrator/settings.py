@@ -104,7 +104,7 @@ class Settings(FileSettings):
     def hosts(self) -> tuple[str, ...]:
         """By which names and addresses this hub is known."""
         own = ("127.0.0.1", "localhost")
-        return tuple(host for host in (*own, self.nats_host, self.name) if host and host not in EVERYWHERE)
+        return tuple(host for host in (*own, self.nats_host, self.known_as) if host and host not in EVERYWHERE)
 
     @property
     def known_as(self) -> str:

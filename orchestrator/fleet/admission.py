@@ -88,6 +88,14 @@ class InvitationStore(Protocol):
 
     async def find(self, invitation: str) -> Invitation | None: ...
 
+    async def open(self, now: float) -> list[Invitation]:
+        """Those that can still be used."""
+        ...
+
+    async def withdraw(self, agent: AgentId, *, at: float) -> bool:
+        """Ends the open invitations of an agent that has not come; whether there was one."""
+        ...
+
     async def use(self, invitation: str, admitted: Admitted, *, at: float) -> bool:
         """Takes the invitation and keeps the agent, both or neither; whether nobody had taken it before."""
         ...

@@ -97,12 +97,23 @@ class SqlInvitations:
     async def find(self, invitation: str) -> Invitation | None:
         async with self._database.reading() as connection:
             row = (await connection.execute(select(_INVITATIONS).where(_INVITATIONS.c.id == invitation))).first()
-            if row is None:
-                return None
-            return Invitation(
-                row.id, row.digest, AgentId(row.name), SiteId(row.site), Zone(row.zone), Region(row.region), _tenants(row.tenants),
-                row.expires, row.used_by or b"",
-            )  # fmt: skip
+            return None if row is None else _invitation(row)
+
+    async def open(self, now: float) -> list[Invitation]:
+        async with self._database.reading() as connection:
+            wanted = select(_INVITATIONS).where(_INVITATIONS.c.used_by.is_(None), _INVITATIONS.c.expires > now)
+            return [_invitation(row) for row in await connection.execute(wanted.order_by(_INVITATIONS.c.expires))]
+
+    async def withdraw(self, agent: AgentId, *, at: float) -> bool:
+        open_ = update(_INVITATIONS).where(
+            _INVITATIONS.c.name == agent, _INVITATIONS.c.used_by.is_(None), _INVITATIONS.c.expires > at
+        )
+        async with self._database.writing() as connection:
+            found = (await connection.execute(open_.values(expires=at))).rowcount > 0
+            if found:
+                told = {"what": "invitation withdrawn", "agent": agent, "serial": await next_serial(connection)}
+                await record(connection, EDIT, told)
+            return found
 
     async def use(self, invitation: str, admitted: Admitted, *, at: float) -> bool:
         free = update(_INVITATIONS).where(
@@ -156,6 +167,13 @@ def _admitted(row: Row[Any]) -> Admitted:
     )  # fmt: skip
     certified = Certified(row.certificate_key, row.certificate_before, row.certificate_issued, row.certificate_expires)
     return Admitted(agent, certified, row.locked)
+
+
+def _invitation(row: Row[Any]) -> Invitation:
+    return Invitation(
+        row.id, row.digest, AgentId(row.name), SiteId(row.site), Zone(row.zone), Region(row.region), _tenants(row.tenants),
+        row.expires, row.used_by or b"",
+    )  # fmt: skip
 
 
 def _tenants(text: str) -> tuple[TenantId, ...]:

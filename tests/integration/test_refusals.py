@@ -303,6 +303,15 @@ def test_a_token_is_refused_in_one_sentence(hub: system.System, tmp_path: Path, 
     assert said in enrol(tmp_path / "state", url, change(hub, token))
 
 
+def test_an_invitation_is_seen_until_it_is_withdrawn(hub: system.System, tmp_path: Path) -> None:
+    url, token = invite(hub, "regretted")
+    assert "regretted" in at_hub(hub, "agents", "invitations") and token[16:40] not in at_hub(hub, "agents", "invitations")
+    at_hub(hub, "agents", "uninvite", "regretted")
+    assert "regretted" not in at_hub(hub, "agents", "invitations")
+    assert "has expired" in enrol(tmp_path / "state", url, token)
+    assert "no open invitation" in at_hub(hub, "agents", "uninvite", "regretted", code=2)
+
+
 def test_a_host_at_which_nothing_answers_is_said(hub: system.System, tmp_path: Path) -> None:
     _, token = invite(hub, "wrong-host")
     assert "check the address, the firewall, and that the hub runs" in enrol(tmp_path / "state", "https://127.0.0.1:1", token)
