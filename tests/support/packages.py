@@ -22,7 +22,7 @@ def build(folder: Path, version: str, library: Path, *, package: str = NAME, arc
     told = f"Package: {package}\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: Nobody <n@n.example>\nDescription: a test\n"
     (root / "DEBIAN/control").write_text(told)
     path = out / f"{NAME}_{version}_{architecture}.deb"
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", root, path], check=True, capture_output=True)
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", root, path], check=True, capture_output=True)
     shutil.rmtree(root)
     return path
 
