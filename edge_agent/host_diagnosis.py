@@ -51,9 +51,7 @@ def _models(settings: Settings, me: Identity) -> Iterator[Line]:
         return
     if not mistakes:
         yield Line("models", State.PASS, f"{', '.join(repository.names)}: every file is the one that its manifest names")
-    name = min(
-        repository.names, key=lambda name: (repository.folder.find(name).manifest.backend != "onnx", _size(settings.models / name))
-    )
+    name = repository.smallest()
     began = time.perf_counter()
     try:
         providers = asyncio.run(_run(repository, name))
@@ -74,10 +72,6 @@ def _wrong(folder: ModelsFolder, me: Identity) -> Iterator[str]:
                 adding.verify(folder.find(name, version), me.hub_key)
             except BadFolder as error:
                 yield str(error)
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 async def _run(repository: Repository, name: str) -> tuple[str, ...]:

@@ -109,19 +109,17 @@ def install(
 
 def uninstall(
     purge: Annotated[
-        bool, typer.Option("--purge", help="Keys, models and the audit journal too: what the hub has not got is gone.")
+        bool, typer.Option("--purge", help="Keys and the audit journal too: what the hub has not got is gone.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Without asking.")] = False,
     state: State = None,
 ) -> None:
-    """Stops the service and removes it; keys, models and the audit journal stay unless --purge is given. Asks first."""
+    """Stops the service and removes it; keys and the audit journal stay unless --purge is given. Asks first."""
     chosen = settings.read(state=state)
     units = [(system, _unit(system)) for system in (True, False) if _unit(system).exists()]
     if chosen.home is None and not units and not (purge and chosen.state.exists()):
         raise errors.Misconfigured("There is no service of an agent here.", code="not_installed")
-    gone = (
-        f", and {chosen.state} with its journal ({_waiting(chosen.state)}), and {chosen.models}" if purge else "; its state stays"
-    )
+    gone = f", and {chosen.state} with its keys and journal ({_waiting(chosen.state)})" if purge else "; its state stays"
     if not yes and not typer.confirm(f"Remove the agent's {'package' if chosen.home else 'service'}{gone}?"):
         raise typer.Exit(1)
     for system, path in units:
@@ -131,8 +129,8 @@ def uninstall(
     if chosen.home is not None:
         _run(["dpkg", "--purge" if purge else "--remove", "ringfence-agent"])
     if purge:
-        for folder in (chosen.state, chosen.models, chosen.keyring.parent if chosen.keys else chosen.state):
-            shutil.rmtree(folder, ignore_errors=True)
+        chosen.keyring.unlink(missing_ok=True)
+        shutil.rmtree(chosen.state, ignore_errors=True)
     out.print("The agent is removed." if purge else f"The agent is removed; {chosen.state} is kept.")
 
 

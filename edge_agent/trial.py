@@ -61,8 +61,8 @@ class Trial:
                 await asyncio.to_thread(rows.verify, self.path, self.me, self.key)
                 found["chain"] = "all chained and signed"
                 found["hub"] = await self._echo()
-        except (errors.RingfenceError, TimeoutError, OSError) as error:
-            told = str(error) or f"not within {WITHIN_S:.0f} s"
+        except Exception as error:  # of a release on trial anything may come: whatever it is, it did not pass
+            told = _sentence(error)
             self._report(found, told)
             files.write_atomically(self.state / UNHEALTHY, self.version.encode())
             raise NotHealthy(f"The release {self.version} did not pass its trial: {told}") from error
@@ -72,10 +72,11 @@ class Trial:
 
     async def _inference(self) -> str:
         """A model is loaded and run once, as it is when it warms up."""
-        for name in self.repository.names:
-            async with self.repository.lease(name) as model:
-                return f"{name} ran on {', '.join(model.engine.providers) or 'nothing'}"
-        return "there are no models here"
+        name = self.repository.smallest()
+        if not name:
+            return "there are no models here"
+        async with self.repository.lease(name) as model:
+            return f"{name} ran on {', '.join(model.engine.providers) or 'nothing'}"
 
     async def _echo(self) -> str:
         if not self.online:
@@ -90,3 +91,10 @@ class Trial:
     def _report(self, found: dict[str, str], why: str) -> None:
         told = {"version": self.version, "at": self.clock.wall(), "healthy": not why, "why": why, "found": found}
         files.write_atomically(self.state / REPORT, json.dumps(told).encode())
+
+
+def _sentence(error: Exception) -> str:
+    """Our own words are for people; a library's may hold anything."""
+    if isinstance(error, TimeoutError):
+        return f"not within {WITHIN_S:.0f} s"
+    return str(error) if isinstance(error, errors.RingfenceError | OSError) else f"{type(error).__name__}"

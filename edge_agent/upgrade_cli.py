@@ -61,9 +61,9 @@ def upgrade(
     if chosen.home is None:
         raise BadRelease("This agent was not installed as a package: upgrade it as it was installed (pip), and start it anew.")
     found = Releases(chosen.home)
-    _finish_what_was_begun(found, chosen)
     if ordered:
         release = str(_take_order(found, chosen))
+    _finish_what_was_begun(found, chosen)
     if release is None:
         raise BadRelease(f"Name a release's .deb, or a version: installed are {', '.join(found.installed)}.")
     version = _installed(found, release, key) if not releases.VERSION.fullmatch(release) else _known(found, release)
@@ -110,7 +110,11 @@ def _take_order(found: Releases, chosen: Settings) -> Path:
 
 def _copy(source: Path, target: Path) -> None:
     """A plain file of the agent's, as root: whose folder it is could have put a link or a pipe there. Raises BadRelease."""
-    with open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
+    try:
+        opened = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise BadRelease(f"{source} is no plain file of a package.") from error
+    with open(opened, "rb") as file:  # noqa: PTH123
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_size > releases.MAX_BYTES:
             raise BadRelease(f"{source} is no plain file of a package.")

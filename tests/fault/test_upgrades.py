@@ -219,6 +219,16 @@ def test_a_trial_that_was_passed_in_the_meantime_stays(machine: Installed) -> No
     assert [machine.start() for _ in range(5)] == [NEW] * 5
 
 
+def test_the_power_goes_in_the_middle_of_settling_and_the_next_start_settles(machine: Installed) -> None:
+    """The link that is to be put in place lies there already: it was written, and then the power went."""
+    assert machine.upgrade(machine.package(), **{VARIABLE: "upgrade.swapped"}).returncode == -9
+    (machine.home / ".current.settle").symlink_to("releases/0.0.1")
+    (machine.home / ".trial.new").write_text("fr")
+    assert machine.start() == NEW
+    assert machine.start(failed=True) == OLD
+    assert not (machine.home / ".current.settle").is_symlink()
+
+
 def test_a_damaged_trial_is_left_for_a_person(machine: Installed) -> None:
     (machine.home / "trial").write_text("from=$(reboot)\nto=\n")
     assert machine.start() == OLD

@@ -128,6 +128,21 @@ def test_a_pip_installed_agent_becomes_a_service_and_is_removed(tmp_path: Path) 
     assert again.returncode == 2 and "no service of an agent here" in again.stderr
 
 
+def test_a_purge_takes_nothing_that_lies_beside_the_keys(tmp_path: Path) -> None:
+    shared, models = tmp_path / "shared", tmp_path / "models"
+    shared.mkdir()
+    for path in (shared / "agent-keys.json", shared / "of-somebody-else"):
+        path.write_text("{}")
+    state = ("--state", tmp_path / "state")
+    options = {"RINGFENCE_AGENT_KEYS": str(shared / "agent-keys.json"), "RINGFENCE_AGENT_MODELS": str(models)}
+    assert support.command("ringfence-agent", "install", "--user", *state, cwd=tmp_path, **options).returncode == 0
+    purged = support.command("ringfence-agent", "uninstall", "--purge", "--yes", *state, cwd=tmp_path, **options)
+    assert purged.returncode == 0, purged.stderr
+    assert (
+        [path.name for path in shared.iterdir()] == ["of-somebody-else"] and models.exists() and not (tmp_path / "state").exists()
+    )
+
+
 def test_uninstalling_asks_first(tmp_path: Path) -> None:
     assert support.command("ringfence-agent", "install", "--user", "--state", tmp_path / "state", cwd=tmp_path).returncode == 0
     done = subprocess.run(

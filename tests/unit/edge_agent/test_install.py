@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge_agent import settings
+from edge_agent.trial import NotHealthy, Trial
+from sync.audit.journal import Journal
+from sync.crypto.keyring import Keyring
 from sync.kit import errors
+from sync.kit.clock import ManualClock
+from sync.kit.ids import AgentId
 from sync.kit.supervision import Supervisor
 from tests.support import running
 
@@ -129,3 +136,19 @@ async def test_without_a_service_manager_nothing_is_said_and_nothing_fails(tmp_p
         await asyncio.sleep(0)
         assert not telling.done()
         telling.cancel()
+
+
+# --- a release on trial
+
+
+async def test_a_release_that_fails_in_a_way_that_nobody_foresaw_is_not_healthy(tmp_path: Path, keys: Keyring) -> None:
+    clock = ManualClock()
+    journal = Journal(tmp_path / "journal.db", AgentId("edge"), keys.signer, clock)
+    broken: Any = None  # what a release whose parts do not fit together has where its models should be
+    tried = Trial(
+        "0.2.0", False, tmp_path, broken, journal, tmp_path / "journal.db", AgentId("edge"), keys.signer.public_key, broken, clock
+    )
+    with pytest.raises(NotHealthy, match="did not pass its trial: AttributeError"):
+        await tried.run()
+    assert (tmp_path / "unhealthy-release").read_text() == "0.2.0" and not (tmp_path / "healthy-release").exists()
+    assert not json.loads((tmp_path / "trial.json").read_text())["healthy"]
