@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from edge_agent import enrolling, identity
 from edge_agent.identity import Identity
 from sync.bus.nats import NatsBus
 from sync.crypto import authority
-from sync.kit import errors, logs
+from sync.kit import backoff, errors, logs
 from sync.kit.clock import Clock
 from sync.kit.faults import Fault
 from sync.wire import renewal, subjects
@@ -23,6 +23,7 @@ from sync.wire import renewal, subjects
 log = logs.get("certificate")
 LOOK_S = 5.0
 RETRY_S = 20.0
+MOST_S = 300.0
 ANSWER_S = 10.0
 JITTER = 0.1
 """The share of a life by which the moment of renewal is drawn: a fleet that was enrolled at once does not renew at once."""
@@ -51,12 +52,20 @@ class Certificate:
 
     async def watch(self) -> None:
         """Renews it again and again. Runs until cancelled."""
+        pauses, next_try = self._new_pauses(), 0.0
         while True:
-            if self._bus.connected:
-                self.kept_out = ""
-            if self._is_due() or self._pressing():
-                await self._renew()
-            await asyncio.sleep(RETRY_S if self._pressing() else min(LOOK_S, self._life() / 20))
+            if self._bus.connected and self.kept_out:
+                self.kept_out, next_try = "", 0.0
+            if (self._is_due() or self._pressing()) and self._clock.monotonic() >= next_try:
+                if await self._renew():
+                    pauses = self._new_pauses()
+                else:
+                    next_try = self._clock.monotonic() + next(pauses)
+            await asyncio.sleep(min(LOOK_S, self._life() / 20))
+
+    def _new_pauses(self) -> Iterator[float]:
+        """Between tries that fail: neither a fleet whose hub is gone nor a revoked agent asks each few seconds for ever."""
+        return backoff.jittered(first_s=min(RETRY_S, self._life() / 10), most_s=MOST_S)
 
     def _is_due(self) -> bool:
         issued, expires = self._times()
@@ -69,27 +78,30 @@ class Certificate:
     def _times(self) -> tuple[float, float]:
         return authority.certificate_times(identity.chain(self._me.state))
 
-    async def _renew(self) -> None:
+    async def _renew(self) -> bool:
+        """Whether there is a new one now."""
         state = self._me.state
         old_key, old_chain = identity.certificate(state)
-        asked = authority.request(identity.next_key(state))
+        asked = authority.request(await asyncio.to_thread(identity.next_key, state))
         frame = renewal.ask(self._me.id, old_chain, old_key, asked, self._me.keys.signer)
         try:
             told = renewal.read_answer(await self._ask(frame), frame, self._me.hub_key)
         except errors.Refused as error:
+            if str(error) != self.kept_out:
+                self._note(Fault.KEPT_OUT, str(error))
             self.kept_out = str(error)
-            self._note(Fault.KEPT_OUT, str(error))
-            return
+            return False
         except errors.RingfenceError as error:
             log.warning("certificate_not_renewed", code=error.code, detail=str(error))
             if self._clock.wall() > self.expires and not self._over_told:
                 self._over_told = True
                 self._note(Fault.CERTIFICATE_OVER, str(error))
-            return
-        identity.keep_certificate(state, told.certificate, told.trusted)
+            return False
+        await asyncio.to_thread(identity.keep_certificate, state, told.certificate, told.trusted)
         self._bus.renewed()
         self.kept_out, self._over_told = "", False
         log.info("certificate_renewed", agent=self._me.id)
+        return True
 
     async def _ask(self, frame: bytes) -> bytes:
         if self._bus.connected:

@@ -57,9 +57,14 @@ async def find(url: str, token: Token) -> bytes:
 
 
 async def enrol(url: str, roots: bytes, token: Token, request: enrolment.Request) -> bytes:
-    """The hub's admission. Raises Refused with the hub's own sentence, or Misconfigured where nothing answers."""
+    """The hub's admission. Raises Refused with the hub's own sentence, or Misconfigured where it does not answer.
+
+    Only a refusal says that the hub has kept nothing: after anything else the same keys must ask again.
+    """
     body = json.dumps({"token": token.text, "request": enrolment.write_request(request).decode()}).encode()
     status, answer = await _call("POST", f"{url}/v1/enrol", _trusting(roots), body)
+    if status >= 500:
+        raise errors.Misconfigured(f"The hub cannot take it now: {_refusal(answer)} Paste the line again.", code="hub_busy")
     if status != 200:
         raise errors.Refused(_refusal(answer), code="enrolment_refused")
     return answer
@@ -100,7 +105,11 @@ async def _call(method: str, url: str, context: ssl.SSLContext, body: bytes | No
             http.request(method, url, ssl=context, data=body, allow_redirects=False) as response,
         ):
             _check_clock(response.headers.get("date", ""))
-            answer = await response.content.read(MAX_ANSWER)
+            answer = b""
+            async for chunk in response.content.iter_any():
+                answer += chunk
+                if len(answer) > MAX_ANSWER:
+                    raise WrongHub(f"What answers at {_host(url)} says more than a hub would.")
             return response.status, answer
     except ssl.SSLCertVerificationError as error:
         raise _not_trusted(url, error) from error

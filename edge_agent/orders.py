@@ -6,8 +6,10 @@ the order, checks the release key's signature, and installs. A hub alone, withou
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+from edge_agent import releases
 from edge_agent.inference.repository import hub_store
 from edge_agent.inference.repository.folder import INCOMING, ModelsFolder
 from sync.bus.port import Bus
@@ -59,6 +61,10 @@ class Orders:
         try:
             files.make_private_folder(self._folder)
             package = await hub_store.find(self._bus, packages.RELEASE, version, self._hub)
+            # By what would be fetched: the sizes beside it are nobody's signed word.
+            if sum(len(file.chunks) // digest.SIZE * packages.CHUNK for file in package.files) > releases.MAX_BYTES:
+                raise errors.Refused(f"The release is over {releases.MAX_BYTES >> 30} GiB.", code="release_too_large")
+            self._forget_others(digest.sha256(package.manifest).hex()[:32])
             await hub_store.fetch(self._bus, ModelsFolder(self._folder), package, lambda *_: None)
             files.write_atomically(self._folder / ORDER, digest.sha256(package.manifest).hex()[:32].encode())
             log.info("release_fetched", version=version)
@@ -66,3 +72,10 @@ class Orders:
             log.error("release_not_fetched", version=version, code=error.code, detail=str(error))
         finally:
             self._at_work = False
+
+    def _forget_others(self, manifest_digest: str) -> None:
+        """What was fetched of another release and never installed: only the one that is ordered now goes on where it was cut."""
+        kept = self._folder / incoming(manifest_digest)
+        for path in kept.parent.glob("*"):
+            if path != kept:
+                shutil.rmtree(path, ignore_errors=True)

@@ -134,7 +134,7 @@ class Hub:
             meters=Meters(self.registry),
             rng=random.Random(),  # noqa: S311 - spreads load, guards nothing
         )
-        self._enrol_port = settings.enrol_port
+        self._enrol_port, self._renewing = settings.enrol_port, asyncio.Lock()
         self.enrolment = Enrolment(
             agents=self.agents, invited=SqlInvitations(self.database), authority=lambda: self.certificates.authority,
             signer=self.keys.signer, pepper=sealing.derive(self.keys.at_rest, "invitations"), addresses=self.addresses,
@@ -142,7 +142,7 @@ class Hub:
             faults=self.faults, incidents=store,
         )  # fmt: skip
         self.entrance = Server(
-            Enrolling(self.enrolment, self.certificates).routes(),
+            Enrolling(self.enrolment, self.certificates, self._keep_certificates).routes(),
             enrolling.RESPONSES,
             option="--enrol-port",
             max_body=enrolling.MAX_BODY,
@@ -275,11 +275,12 @@ class Hub:
         os.kill(os.getpid(), signal.SIGTERM)
 
     async def _keep_certificates(self) -> None:
-        if await asyncio.to_thread(self.certificates.keep_fresh):
-            self.bus.renewed()
-            if self.broker is not None:
-                self.broker.reload()
-            log.info("certificates_renewed")
+        async with self._renewing:
+            if await asyncio.to_thread(self.certificates.keep_fresh):
+                self.bus.renewed()
+                if self.broker is not None:
+                    self.broker.reload()
+                log.info("certificates_renewed")
 
     async def _on_renewal(self, incoming: Incoming) -> None:
         async def answer() -> None:

@@ -13,6 +13,7 @@ from orchestrator import authority as authorities
 from orchestrator import console, settings
 from orchestrator.authority import Authority
 from orchestrator.console import Passphrase, Service, State, out, with_database
+from orchestrator.store.administration import note
 from orchestrator.store.fleet import SqlAgents
 from sync.crypto import keyring
 from sync.kit import files
@@ -48,8 +49,9 @@ def rotate(
     state: State = None,
 ) -> None:
     """Makes a new issuer, or with --root a new root. A running hub takes it up within seconds, its agents with their next certificate."""
-    _, found = _load(state)
+    chosen, found = _load(state)
     wrapper = console.wrapper(passphrase_file, key_command) if passphrase_file or key_command else None
+    with_database(chosen.state, lambda database: note(database, what="authority rotation", root=root, before=found.pin))
     made = found.rotate_root(time.time(), wrapper) if root else found.rotate_issuer(time.time(), wrapper)
     what = "root and issuer are" if root else "issuer is"
     out.print(f"The {what} new: [bold]{enrolment.shown(made.pin)}[/], the issuer until {_day(made.issuer_expires)}.")
@@ -72,6 +74,7 @@ def retire(
         raise authorities.StillOld(
             f"{len(late)} agents have no certificate of the new root yet ({', '.join(late[:5])}): wait, or use --force and invite them anew."
         )
+    with_database(chosen.state, lambda database: note(database, what="old root retired", forced=bool(late), kept=found.pin))
     found.retire()
     out.print("The old root counts no more.")
 

@@ -46,16 +46,16 @@ class Certificates:
 
     def keep_fresh(self) -> bool:
         """Makes new ones where half their time is over, or the authority was rotated; whether it did."""
-        changed, now = self._path.stat().st_mtime_ns, self._clock.wall()
+        now, rotated = self._clock.wall(), self._path.stat().st_mtime_ns != self._seen
         issued, expires = authority.certificate_times(self.server.read_bytes())
+        if rotated:
+            self._seen = self._path.stat().st_mtime_ns
+            self.authority = authorities.load(self._path, self._at_rest)
         if self.authority.issuer_expires - now < authorities.EARLY_S and self.authority.wrapper == authorities.ByHub.name:
             self.authority = self.authority.rotate_issuer(now, None)
-            changed = self._path.stat().st_mtime_ns
-        elif changed != self._seen:
-            self.authority = authorities.load(self._path, self._at_rest)
-        elif now < (issued + expires) / 2:
+            self._seen, rotated = self._path.stat().st_mtime_ns, True
+        if not rotated and now < (issued + expires) / 2:
             return False
-        self._seen = changed
         self._write()
         self.tls.load_cert_chain(self.server)
         return True

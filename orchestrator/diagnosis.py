@@ -26,7 +26,10 @@ from sync.kit.checkup import State as Health
 from sync.kit.ids import AgentId
 
 CHECKPOINT_LATE_S = 2 * 3600.0
-SOON_S = 30 * 86_400.0
+SOON_S = 29 * 86_400.0
+"""Before this the hub makes the next issuer by itself, where it has the root's key."""
+ROOT_SOON_S = 400 * 86_400.0
+"""A root must outlive the issuers that it makes, and its successor reach every agent."""
 REACH_S = 3.0
 
 
@@ -101,11 +104,14 @@ def _authority(chosen: Settings) -> Line:
     if not chosen.authority.exists():
         return Line("authority", Health.WARN, "there is none yet", "the first start makes it, and 'ringfence hub init'")
     found = authorities.load(chosen.authority, keyring.load(chosen.keyring).at_rest)
-    left = min(found.issuer_expires, found.root_expires) - time.time()
-    told = f"the issuer counts for {(found.issuer_expires - time.time()) / 86_400:.0f} days more"
-    if left < SOON_S and found.wrapper != authorities.ByHub.name:
-        state = Health.FAIL if left <= 0 else Health.WARN
-        return Line("authority", state, told, "ringfence ca rotate, with what keeps the root's key")
+    issuer, root = (end - time.time() for end in (found.issuer_expires, found.root_expires))
+    told = f"the issuer counts for {issuer / 86_400:.0f} days more, the root for {root / 86_400:.0f}"
+    if root < ROOT_SOON_S:
+        return Line("authority", Health.FAIL if root <= 0 else Health.WARN, told, "ringfence ca rotate --root")
+    if issuer < SOON_S:
+        return Line(
+            "authority", Health.FAIL if issuer <= 0 else Health.WARN, told, "ringfence ca rotate, with what keeps the root's key"
+        )
     if found.roots > 1:
         return Line("authority", Health.WARN, f"{told}; two roots count", "ringfence ca retire, once every agent has the new one")
     return Line("authority", Health.PASS, f"{told}; the root's key is kept by: {found.wrapper}")

@@ -10,7 +10,8 @@ Invariants, each with a test of its words:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from orchestrator.authority import AGENT, Authority
@@ -27,6 +28,14 @@ from sync.wire import enrolment, invitation, renewal
 from sync.wire.renewal import Renewal, Renewed
 
 log = logs.get("enrolment")
+MOST_AT_ONCE = 64
+"""Who is not in yet shares a process with those who ask: so many are looked at at a time, the others are told to come again."""
+
+
+class Busy(errors.Retryable):
+    """Not now."""
+
+    code = "enrolment_busy"
 
 
 class KeptOut(errors.Refused):
@@ -52,7 +61,7 @@ class Terms:
 
 
 class Enrolment:
-    """What a hub answers to those who come in. `region_of` tells a site's region."""
+    """What a hub answers to those who come in: at most MOST_AT_ONCE of them at a time."""
 
     def __init__(
         self, *, agents: AgentStore, invited: InvitationStore, authority: Callable[[], Authority], signer: signing.Signer,
@@ -68,9 +77,35 @@ class Enrolment:
         self._clock = clock
         self._faults = faults
         self._incidents = incidents
+        self._at_work = 0
 
     async def enrol(self, text: str, asked: bytes) -> bytes:
-        """The admission for whoever shows this token with this request. Raises TokenRefused or Misconfigured."""
+        """The admission for whoever shows this token with this request. Raises TokenRefused, Misconfigured or Busy."""
+        with self._one_more():
+            return await self._enrol(text, asked)
+
+    async def renew(self, frame: bytes) -> bytes:
+        """The answer to a renewal's frame, a refusal too. Raises Corrupt where it is no such frame, or Busy."""
+        asked = renewal.read(frame)
+        try:
+            with self._one_more():
+                chain = await self._renew(asked)
+        except KeptOut as error:
+            log.warning("renewal_refused", agent=asked.agent, code=error.code)
+            return renewal.answer(frame, Renewed(b"", b"", error.code, str(error), b""), self._signer)
+        return renewal.answer(frame, Renewed(chain, self._authority().trusted, renewal.GRANTED, "", b""), self._signer)
+
+    @contextmanager
+    def _one_more(self) -> Iterator[None]:
+        if self._at_work >= MOST_AT_ONCE:
+            raise Busy("Too many come in at once: try again.", retry_after_s=5)
+        self._at_work += 1
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+
+    async def _enrol(self, text: str, asked: bytes) -> bytes:
         token, request, now = invitation.parse(text), enrolment.read_request(asked), self._clock.wall()
         found = invitations.check(await self._invited.find(token.id), token, self._pepper, now)
         agent = invitations.agent_of(found, request.signing_key, request.sealing_key)
@@ -96,16 +131,6 @@ class Enrolment:
             zone=agent.zone, region=region, tenants=agent.tenants, certificate=chain, trusted=self._authority().trusted,
         )  # fmt: skip
         return enrolment.seal_admission(made, sealing.SealingKey(agent.sealing_key))
-
-    async def renew(self, frame: bytes) -> bytes:
-        """The answer to a renewal's frame, a refusal too. Raises Corrupt where nobody known asks."""
-        asked = renewal.read(frame)
-        try:
-            chain = await self._renew(asked)
-        except KeptOut as error:
-            log.warning("renewal_refused", agent=asked.agent, code=error.code)
-            return renewal.answer(frame, Renewed(b"", b"", error.code, str(error), b""), self._signer)
-        return renewal.answer(frame, Renewed(chain, self._authority().trusted, renewal.GRANTED, "", b""), self._signer)
 
     async def _renew(self, asked: Renewal) -> bytes:
         known, now = await self._agents.find(asked.agent), self._clock.wall()
@@ -149,8 +174,7 @@ class Enrolment:
         chain = self._authority().certify_agent(asked.agent, asked.request, now, self._terms.life_s)
         before = last.before if again else told.key
         following = Certified(wanted, before, now, now + self._terms.life_s)
-        if not await self._agents.certify(asked.agent, last.key, following):
-            raise errors.Retryable("Another renewal of this agent came between: try again.", code="renewal_raced")
+        await self._keep(asked.agent, last, following)
         log.info("certificate_renewed", agent=asked.agent)
         return chain
 
@@ -163,7 +187,8 @@ class Enrolment:
         if known is None:
             raise invitations.TokenRefused("The invitation was used, and its agent is revoked since.", code="token_used")
         if found.used_by != request.signing_key:
-            await self._alarm(found.name, Fault.TOKEN_REUSED, "its invitation was shown again with other keys")
+            if not known.locked:
+                await self._alarm(found.name, Fault.TOKEN_REUSED, "its invitation was shown again with other keys")
             raise invitations.TokenRefused(
                 f"The invitation was used before, by other keys: the agent '{found.name}' is locked, and the hub says so.",
                 code="token_used",
@@ -171,8 +196,13 @@ class Enrolment:
         if known.locked:
             raise invitations.TokenRefused(f"The agent '{found.name}' is locked: {known.locked}.", code="token_used")
         certified, chain = self.certify(found.name, request.certificate_request)
-        await self._agents.certify(found.name, known.certified.key, certified)
+        await self._keep(found.name, known.certified, certified)
         return self.answer(known, found.region, chain)
+
+    async def _keep(self, agent: AgentId, last: Certified, following: Certified) -> None:
+        """Raises Busy where another certificate came between: what was issued and is not kept would pass for a copy later."""
+        if not await self._agents.certify(agent, last.key, following):
+            raise Busy("Another request of this agent came between: try again.", retry_after_s=1)
 
     async def _alarm(self, agent: AgentId, fault: Fault, why: str) -> None:
         now = self._clock.wall()

@@ -16,6 +16,7 @@ import typer
 from orchestrator import distribution, models_cli, rollout, settings
 from orchestrator.console import State, out, with_database
 from orchestrator.rollout import Outcome, Rollout
+from orchestrator.store.administration import note
 from orchestrator.store.fleet import SqlAgents
 from sync.bus.nats import NatsBus
 from sync.crypto import digest, keyring, releases
@@ -53,6 +54,9 @@ def release(
         for name in names:
             shutil.copyfile(package.parent / name, Path(folder) / name)
         digests = {name: digest.file_sha256(str(Path(folder) / name)) for name in names}
+        with_database(
+            state, lambda database: note(database, what="release handed out", release=match[1], digest=digests[package.name])
+        )
         told = {"name": packages.RELEASE, "version": match[1], "files": digests}
         files.write_atomically(Path(folder) / distribution.MANIFEST, json.dumps(told).encode())
         asyncio.run(_publish(chosen, Path(folder)))
@@ -77,6 +81,7 @@ def upgrade(
     agents = [one.agent.id for one in admitted if not site or one.agent.site == site]
     if not agents:
         raise errors.Misconfigured(f"There are no agents{f' at {site}' if site else ''}.", code="no_agents")
+    with_database(state, lambda database: note(database, what="rollout", release=version, agents=len(agents), site=site, wave=wave))
     failed, left = asyncio.run(_roll_out(chosen, version, rollout.waves(agents, share / 100), within))
     if failed:
         out.print(f"[red]Stopped:[/] {len(failed)} failed, {left} were not asked.", highlight=False)

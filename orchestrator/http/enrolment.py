@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import pydantic
@@ -32,10 +33,11 @@ class Asked(pydantic.BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Enrolling:
-    """The handlers."""
+    """The handlers. `keep_fresh` takes up a rotation of the authority that this process does not know yet."""
 
     enrolment: Enrolment
     certificates: Certificates
+    keep_fresh: Callable[[], Awaitable[None]]
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -46,6 +48,7 @@ class Enrolling:
 
     async def authority(self, _: web.Request) -> web.Response:
         """The roots, the newest first: whoever holds a token compares them with its pin before it says more."""
+        await self.keep_fresh()
         return web.Response(body=self.certificates.authority.trusted, content_type=PEM)
 
     async def enrol(self, request: web.Request) -> web.Response:

@@ -11,6 +11,12 @@ from sync.crypto import digest
 from sync.kit.ids import KeyId, PrincipalId, TenantId
 
 
+async def note(database: Database, **told: object) -> None:
+    """What is about to be done outside the database, for the audit log: written down before, never done in silence."""
+    async with database.writing() as connection:
+        await record(connection, EDIT, told)
+
+
 class SqlConfiguration:
     """The ConfigurationStore."""
 

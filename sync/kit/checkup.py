@@ -98,6 +98,8 @@ def show(lines: Sequence[Line], *, as_json: bool) -> int:
     else:
         colours = {State.PASS: "green", State.WARN: "yellow", State.FAIL: "bold red"}
         table = Table(show_header=False, box=None)
+        for _ in range(3):
+            table.add_column(overflow="fold")  # a path that is cut is of no use
         for line in lines:
             advice = f"\n→ {line.advice}" if line.advice else ""
             table.add_row(f"[{colours[line.state]}]{line.state}[/]", line.what, f"{line.found}{advice}")

@@ -269,6 +269,10 @@ def test_the_old_root_counts_until_every_agent_has_the_new_one(hub: Enrolling) -
     after = hub.invite(name="branch-3")
     at_hub(hub.system, "ca", "retire", "--force")
     assert "This is 'branch-3' now" in hub.paste(after, name="branch-3")
+    told = {"agent invited", "agent admitted", "authority rotation", "old root retired"}
+    support.eventually(
+        lambda: told <= {fields["what"] for fields in support.ledger_fields(hub.system, "edit")}, "all of it is in the ledger"
+    )
 
 
 def test_a_hub_that_was_restored_lets_its_agents_renew(tmp_path: Path) -> None:

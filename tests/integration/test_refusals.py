@@ -202,11 +202,13 @@ def enrol(state: Path, url: str, token: str, *, code: int = 2) -> str:
 class Impostor:
     """Answers at an address as a hub would, and keeps what it is told. By TLS with a certificate of its own authority, or without."""
 
-    def __init__(self, folder: Path, roots: bytes, *, date: float | None = None, tls: bool = True) -> None:
+    def __init__(
+        self, folder: Path, roots: bytes, *, date: float | None = None, tls: bool = True, certificate: Path | None = None
+    ) -> None:
         own = authorities.load_or_create(folder / "impostor.json", bytes(32), time.time())
         (folder / "impostor.pem").write_bytes(own.certify_server(["127.0.0.1"], time.time()))
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(folder / "impostor.pem")
+        self.context.load_cert_chain(certificate or folder / "impostor.pem")
         self._tls = tls
         self._roots = roots or own.trusted
         self._date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(date or time.time()))
@@ -232,13 +234,30 @@ class Impostor:
         if self._tls:
             line = self.context.wrap_socket(line, server_side=True)
         with line:
-            while b"\r\n\r\n" not in self.heard.rpartition(b" HTTP/1.1")[2]:
+            asked = b""
+            while b"\r\n\r\n" not in asked:
                 data = line.recv(65_536)
+                asked += data
                 self.heard += data
                 if not data:
                     return
-            head = f"HTTP/1.1 200 OK\r\nDate: {self._date}\r\nContent-Length: {len(self._roots)}\r\nConnection: close\r\n\r\n"
-            line.sendall(head.encode() + self._roots)
+            while (more := _expected(asked)) > 0:
+                data = line.recv(more)
+                asked += data
+                self.heard += data
+            posted = asked.startswith(b"POST")
+            status = "503 Service Unavailable" if posted else "200 OK"
+            body = b'{"error": {"message": "The database cannot be written now."}}' if posted else self._roots
+            head = f"HTTP/1.1 {status}\r\nDate: {self._date}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            line.sendall(head.encode() + body[:20])
+            line.sendall(body[20:])
+
+
+def _expected(asked: bytes) -> int:
+    """How many bytes of the body are still to come."""
+    head, _, body = asked.partition(b"\r\n\r\n")
+    sizes = [int(row.split(b":")[1]) for row in head.lower().split(b"\r\n") if row.startswith(b"content-length:")]
+    return sum(sizes) - len(body)
 
 
 @pytest.mark.parametrize("lends", [False, True], ids=["with roots of its own", "with the true roots"])
@@ -264,6 +283,23 @@ def test_a_clock_two_days_off_is_said_before_anything_is_sent(hub: system.System
         assert invitation.parse(token).secret.encode() not in impostor.heard
     finally:
         impostor.close()
+
+
+def test_a_hub_that_cannot_take_it_now_is_asked_again_with_the_same_keys(hub: system.System, tmp_path: Path) -> None:
+    """It may have kept the agent before it failed: new keys would look like a stranger's, and lock it."""
+    url, token = invite(hub, "patient")
+    tls = hub.hub / "tls"
+    failing = Impostor(tmp_path, (tls / "trusted.pem").read_bytes(), certificate=tls / "server.pem")
+    state = tmp_path / "state"
+    try:
+        done = support.command("ringfence-agent", "enrol", "--hub", failing.url, "--token", token, "--state", state)
+    finally:
+        failing.close()
+    assert done.returncode == 2 and "cannot be written now. Paste the line again" in done.stderr, done.stderr
+    assert invitation.parse(token).secret.encode() in failing.heard, "it is the hub, so it was told"
+    before = (state / "agent-keys.json").read_bytes()
+    enrol(state, url, token, code=0)
+    assert (state / "agent-keys.json").read_bytes() == before
 
 
 def test_an_entrance_without_tls_is_refused(hub: system.System, tmp_path: Path) -> None:

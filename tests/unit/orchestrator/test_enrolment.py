@@ -129,6 +129,23 @@ async def test_of_two_at_once_exactly_one_comes_in_and_is_locked(desk: Desk) -> 
     assert "shown again with other keys" in await desk.locked() and Fault.TOKEN_REUSED.value in desk.faults.noted
 
 
+async def test_a_used_token_is_one_alarm_however_often_it_is_shown(desk: Desk) -> None:
+    token = await desk.invite()
+    await desk.enrolment.enrol(token, Agent().request())
+    for _ in range(5):
+        with pytest.raises(TokenRefused, match="was used before"):
+            await desk.enrolment.enrol(token, Agent().request())
+    assert desk.faults.noted[Fault.TOKEN_REUSED.value].count == 1
+
+
+async def test_too_many_at_once_are_told_to_come_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.enrolment.MOST_AT_ONCE", 2)
+    tokens = [await desk.invite(f"branch-{n}") for n in range(4)]
+    ended = await asyncio.gather(*(desk.enrolment.enrol(token, Agent().request()) for token in tokens), return_exceptions=True)
+    assert [type(one).__name__ for one in ended] == ["bytes", "bytes", "Busy", "Busy"]
+    assert await desk.enrolment.enrol(tokens[2], Agent().request()), "and then they come in"
+
+
 async def test_whoever_lost_the_answer_gets_it_again(desk: Desk) -> None:
     token, agent = await desk.invite(), Agent()
     first = agent.accept(await desk.enrolment.enrol(token, agent.request()))
