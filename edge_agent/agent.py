@@ -104,6 +104,7 @@ class Agent:
         self.timetable = Timetable()
         self.outbox: Outbox | None = None
         self.on_trial = False
+        self.failed_release = Releases(settings.home).failed if settings.home is not None else ""
         self.supervisor = Supervisor(os.environ, self._alive)
         self.server = self._server() if settings.http_port is not None else None
 
@@ -240,6 +241,7 @@ class Agent:
             journal_receipted=self.outbox.cursor.receipted if self.outbox else 0,
             journal_proved=self.journal.proved,
             on_trial=self.on_trial,
+            failed_release=self.failed_release,
         )
 
     async def _alive(self) -> None:

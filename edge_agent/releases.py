@@ -75,6 +75,14 @@ class Releases:
         except (OSError, ValueError, KeyError) as error:
             raise BadRelease(f"{self.home / 'trial'} is damaged: look which release runs, then remove it.") from error
 
+    @property
+    def failed(self) -> str:
+        """The version that was tried last and was not healthy, or empty."""
+        try:
+            return (self.home / "failed").read_text()[:64]
+        except OSError:
+            return ""
+
     def library(self, version: str) -> Path:
         return self.home / "releases" / version / "lib"
 
@@ -101,6 +109,7 @@ class Releases:
 
     def begin(self, version: str, *, online: bool) -> Trial:
         """Has the next start run another release, on trial. `online`: whether this one hears its hub."""
+        (self.home / "failed").unlink(missing_ok=True)
         made = Trial(self.current, version, 0, online)
         text = f"from={made.before}\nto={made.to}\nstarts=0\nonline={'yes' if online else 'no'}\n"
         files.write_atomically(self.home / "trial", text.encode())
@@ -119,7 +128,8 @@ class Releases:
                 shutil.rmtree(self.home / "releases" / version)
 
     def go_back(self, trial: Trial) -> None:
-        """Has the next start run the release before the trial."""
+        """Has the next start run the release before the trial, and say which one was not healthy."""
+        files.write_atomically(self.home / "failed", trial.to.encode())
         self._point(trial.before)
         crashpoints.reach("upgrade.back")
         files.remove(self.home / "trial")

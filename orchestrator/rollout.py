@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from sync.bus.port import Bus, BusUnavailable, Incoming, NobodyThere
@@ -42,13 +42,14 @@ class Outcome:
     why: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Seen:
-    """What an agent's beats have told since the rollout began."""
+    """What an agent's last beat told."""
 
+    boot: str
     version: str
     on_trial: bool
-    tried: bool = field(default=False)
+    failed: str
 
 
 def waves(agents: Sequence[AgentId], share: float) -> list[list[AgentId]]:
@@ -82,8 +83,11 @@ class Rollout:
 
     async def _one(self, agent: AgentId) -> Outcome:
         seen = self._seen.get(agent)
-        if seen is not None and seen.version == self._version and not seen.on_trial:
+        if seen is None:
+            return Outcome(agent, State.FAILED, "it is not heard: is it on line?")
+        if seen.version == self._version and not seen.on_trial:
             return Outcome(agent, State.ALREADY)
+        before = seen.boot
         order = Upgrade(agent, self._version, self._signer.sign(signing.UPGRADE, codec.pack((agent, self._version))))
         try:
             answer = await self._bus.request(subjects.control(agent), codec.encode(order), timeout_s=ANSWER_S)
@@ -92,15 +96,16 @@ class Rollout:
             return Outcome(agent, State.FAILED, f"it did not take the order: {error}")
         if taken.code:
             return Outcome(agent, State.FAILED, taken.why)
-        return await self._await(agent)
+        return await self._await(agent, before)
 
-    async def _await(self, agent: AgentId) -> Outcome:
+    async def _await(self, agent: AgentId, before: str) -> Outcome:
+        """`before`: its life when it was ordered; a failure that it told then was another's."""
         deadline = self._clock.monotonic() + self._within_s
         while self._clock.monotonic() < deadline:
-            seen = self._seen.get(agent)
-            if seen is not None and seen.version == self._version and not seen.on_trial:
+            seen = self._seen[agent]
+            if seen.version == self._version and not seen.on_trial:
                 return Outcome(agent, State.UPGRADED)
-            if seen is not None and seen.tried and seen.version != self._version:
+            if seen.boot != before and seen.failed == self._version:
                 return Outcome(agent, State.FAILED, f"it was not healthy, and runs {seen.version} again")
             await asyncio.sleep(LOOK_S)
         return Outcome(agent, State.FAILED, f"it was not done within {self._within_s:.0f} s")
@@ -112,6 +117,4 @@ class Rollout:
             return
         if beat.agent != subjects.owner_of(incoming.subject):
             return
-        seen = self._seen.setdefault(beat.agent, _Seen(beat.version, beat.on_trial))
-        seen.version, seen.on_trial = beat.version, beat.on_trial
-        seen.tried = seen.tried or beat.version == self._version
+        self._seen[beat.agent] = _Seen(beat.boot, beat.version, beat.on_trial, beat.failed_release)

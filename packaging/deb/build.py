@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("part", choices=sorted(path.parent.name for path in HERE.glob("*/control")))
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
-    parser.add_argument("--compression", choices=("xz", "gzip"), default="xz", help="gzip is faster, and half as large again")
+    parser.add_argument("--compression", choices=("xz", "none"), default="xz", help="none is faster, and four times as large")
     parser.add_argument("--release-key", type=Path, help="the public key that upgrades must be signed by; it goes into the package")
     chosen = parser.parse_args()
     os.environ.setdefault("SOURCE_DATE_EPOCH", _commit_time())

@@ -229,7 +229,7 @@ class Pong(Closed):
 class Beat(Closed):
     """An agent's presence, each second."""
 
-    ADDED: ClassVar[tuple[str, ...]] = ("on_trial",)
+    ADDED: ClassVar[tuple[str, ...]] = ("on_trial", "failed_release")
     KIND: ClassVar[str] = "beat"
     CAP: ClassVar[int] = 64 * KIB
     agent: AgentId
@@ -247,6 +247,8 @@ class Beat(Closed):
     journal_proved: Int
     on_trial: Bool = False
     """Whether its release has not shown yet that it is healthy."""
+    failed_release: Str = ""
+    """The release that it was last to change to and came back from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def test_what_it_does_not_know_is_said_only_where_it_is_used() -> None:
     assert all(agent["tenants"] == ("acme",) for agent in told["agents"])
     assert all("tenants" not in agent for agent in codec.unpack(VECTORS["bundle"])[2]["agents"])
     beat = codec.decode(VECTORS["beat"], messages.Beat)
-    assert not beat.on_trial
+    assert not beat.on_trial and not beat.failed_release
     assert "on_trial" in codec.unpack(codec.encode(dataclasses.replace(beat, on_trial=True)))[2]
 
 

@@ -89,6 +89,9 @@ def test_a_release_that_is_not_healthy_makes_way(machine: Installed) -> None:
     assert done.returncode == 1 and "the chain is broken. 0.1.0 is started again" in " ".join(done.stdout.split())
     assert "0.1.0 runs." in done.stdout
     assert machine.start() == OLD and machine.releases.trial is None
+    assert machine.releases.failed == NEW
+    assert machine.upgrade(machine.package("0.3.0"), health=machine.says("0.3.0", True)).returncode == 0
+    assert machine.releases.failed == "", "what is tried next is not what failed"
 
 
 def test_a_release_that_says_nothing_makes_way(machine: Installed) -> None:
@@ -203,6 +206,7 @@ def test_a_release_that_never_gets_well_is_left_after_three_starts(machine: Inst
     died = machine.upgrade(machine.package(), **{VARIABLE: "upgrade.swapped"})
     assert died.returncode == -9
     assert [machine.start() for _ in range(4)] == [NEW, NEW, NEW, OLD]
+    assert machine.releases.failed == NEW
     assert machine.start() == OLD and machine.releases.trial is None
 
 

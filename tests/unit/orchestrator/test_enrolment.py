@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,19 +13,22 @@ from orchestrator import authority as authorities
 from orchestrator.enrolment import Addresses, Enrolment, Terms
 from orchestrator.fleet import invitations
 from orchestrator.fleet.invitations import Invitation, TokenRefused
-from orchestrator.rollout import waves
+from orchestrator.rollout import Rollout, waves
 from orchestrator.store.database import Database
 from orchestrator.store.fleet import SqlAgents, SqlInvitations
 from orchestrator.store.ledger import SqlLedger
+from sync.bus.memory import Exchange, MemoryBus
+from sync.bus.port import Incoming
 from sync.crypto import archive, authority, sealing, signing
 from sync.crypto.keyring import Keyring
 from sync.kit import errors
 from sync.kit.clock import ManualClock
 from sync.kit.faults import Fault, Faults
-from sync.kit.ids import AgentId, Region, SiteId, TenantId
+from sync.kit.ids import AgentId, Epoch, Region, SiteId, TenantId
 from sync.kit.metrics import Registry
-from sync.wire import enrolment, invitation, renewal
+from sync.wire import codec, enrolment, invitation, renewal, subjects
 from sync.wire.levels import Zone
+from sync.wire.messages import Beat, OrderTaken
 
 PEPPER = bytes(32)
 DAY_S = 86_400.0
@@ -269,3 +273,59 @@ def test_a_wave_is_a_share_of_the_fleet_and_one_at_least(count: int, share: floa
     agents = [AgentId(f"a{n}") for n in range(count)]
     made = waves(agents, share)
     assert [len(wave) for wave in made] == sizes and [agent for wave in made for agent in wave] == agents
+
+
+class Fleet:
+    """Agents that take orders over the bus in memory, and tell in their beats what becomes of them."""
+
+    def __init__(self, clock: ManualClock, fails: tuple[str, ...]) -> None:
+        self.bus, self.hub = MemoryBus(exchange := Exchange()), MemoryBus(exchange)
+        self.fails = fails
+        self.ordered: list[str] = []
+        self.lives: dict[str, int] = {}
+        self.rollout = Rollout(self.hub, signing.Signer(signing.new_seed()), clock, "0.2.0", 60)
+
+    async def join(self, *names: str) -> None:
+        await self.rollout.watch()
+        for name in names:
+            await self.bus.subscribe(subjects.control(AgentId(name)), functools.partial(self._take, name))
+            await self.beat(name, "0.1.0", failed="0.2.0")
+
+    async def beat(self, name: str, version: str, *, failed: str = "", on_trial: bool = False) -> None:
+        boot = f"life {self.lives.setdefault(name, 0)}"
+        told = Beat(AgentId(name), boot, version, (), 0, 0, 1, 0.0, 1, Epoch("e"), 0, 0, 0, on_trial, failed)
+        await self.bus.publish(subjects.beat(AgentId(name)), codec.encode(told))
+
+    async def _take(self, name: str, incoming: Incoming) -> None:
+        self.ordered.append(name)
+        await incoming.respond(codec.encode(OrderTaken("", "")))
+        self.lives[name] += 1
+        await self.beat(name, "0.2.0", on_trial=True)
+        if name in self.fails:
+            self.lives[name] += 1
+            await self.beat(name, "0.1.0", failed="0.2.0")
+        else:
+            await self.beat(name, "0.2.0")
+
+
+async def test_after_a_failure_no_further_agent_is_asked(clock: ManualClock) -> None:
+    """One that failed with this release before, and is ordered again, is judged by what comes of it now."""
+    fleet = Fleet(clock, fails=("c",))
+    await fleet.join("a", "b", "c", "d", "e", "f")
+    plan = [[AgentId(name) for name in wave] for wave in ("ab", "cd", "ef")]
+    told = [outcome async for wave in fleet.rollout.run(plan) for outcome in wave]
+    assert [(outcome.agent, outcome.state.value) for outcome in told] == [
+        ("a", "upgraded"),
+        ("b", "upgraded"),
+        ("c", "failed"),
+        ("d", "upgraded"),
+    ]
+    assert told[2].why == "it was not healthy, and runs 0.1.0 again"
+    assert sorted(fleet.ordered) == ["a", "b", "c", "d"]
+
+
+async def test_an_agent_that_is_not_heard_stops_a_rollout(clock: ManualClock) -> None:
+    fleet = Fleet(clock, fails=())
+    await fleet.join("a")
+    (outcome,) = [outcome async for wave in fleet.rollout.run([[AgentId("gone")], [AgentId("a")]]) for outcome in wave]
+    assert "not heard" in outcome.why and not fleet.ordered
