@@ -62,14 +62,14 @@ def contents(package: Path) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """The agent's twice, side by side: the same bytes. Only what is measured is compressed as it is for people."""
+    """The agent's twice, side by side: the same bytes. What is measured and looked over is compressed as it is for people."""
     private, public = releases.new_key()
     folder = tmp_path_factory.mktemp("built")
     (folder / "key.pub").write_bytes(public)
     builds = {}
     for part, name in (("agent", "first"), ("agent", "second"), ("hub", "hub"), ("leaf", "leaf")):
         (folder / name).mkdir()
-        compression = "xz" if name == "first" else "none"
+        compression = "xz" if name in {"first", "leaf"} else "none"
         key = ("--release-key", folder / "key.pub") if part == "agent" else ()
         command = [
             sys.executable,
