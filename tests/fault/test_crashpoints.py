@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import system
 
+from edge_agent import identity
 from sync.audit import rows
 from sync.audit.journal import Journal
-from sync.crypto import signing
+from sync.crypto import keyring, signing
 from sync.kit.clock import SystemClock
 from sync.kit.crashpoints import VARIABLE
 from sync.kit.ids import AgentId
@@ -125,8 +126,8 @@ class Killable:
         assert len(runs) == len(set(runs)), "and none is there twice"
         verified = support.command("ringfence", "audit", "verify", "--state", self.system.hub)
         assert verified.returncode == 0, verified.stdout
-        journal = support.command("ringfence-agent", "journal", "verify", "--state", self.system.agent(support.ONPREM.name))
-        assert journal.returncode == 0, journal.stderr
+        agent = self.system.agent(support.ONPREM.name)
+        rows.verify(agent / "journal.db", AgentId(support.ONPREM.name), keyring.load(agent / identity.KEYS).signer.public_key)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,8 +67,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     private, public = releases.new_key()
     folder = tmp_path_factory.mktemp("built")
     (folder / "key.pub").write_bytes(public)
-    builds = {}
-    for part, name in (("agent", "first"), ("agent", "second"), ("hub", "hub"), ("leaf", "leaf")):
+    builds, commands = [("agent", "first"), ("agent", "second"), ("hub", "hub"), ("leaf", "leaf")], []
+    for part, name in builds:
         (folder / name).mkdir()
         compression = "xz" if name in {"first", "leaf"} else "none"
         key = ("--release-key", folder / "key.pub") if part == "agent" else ()
@@ -81,11 +82,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
             compression,
             *key,
         ]
-        builds[name] = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    for build in builds.values():
-        _, told = build.communicate(timeout=500)
-        assert build.returncode == 0, told.decode()[-2000:]
-    made = {name: next((folder / name).glob("*.deb")) for name in builds}
+        commands.append(command)
+    with ThreadPoolExecutor() as pool:
+        for build in pool.map(lambda command: subprocess.run(command, capture_output=True, check=False, timeout=500), commands):
+            assert build.returncode == 0, build.stderr.decode()[-2000:]
+    made = {name: next((folder / name).glob("*.deb")) for _, name in builds}
     assert contents(made["first"]) == contents(made["second"]), "two builds differ"
     return Built(made["first"], made["hub"], made["leaf"], private)
 

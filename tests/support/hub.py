@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import urllib.request
 
 import system
 
+from orchestrator.ledger import records
+from orchestrator.ledger.records import Wanted
+from orchestrator.store.database import Database
+from orchestrator.store.ledger_reading import SqlLedgerReader
 from tests.support import running as support
 
 
@@ -29,8 +35,21 @@ def ask(running: system.System, text: str, url: str = "", model: str = "quick", 
 
 
 def in_ledger(running: system.System, request: str) -> list[dict[str, object]]:
-    told = at_hub(running, "audit", "search", "--where", f"request={request}", "--json")
-    return [json.loads(line) for line in told.splitlines()]
+    """What 'audit search' would print of a request, without a process for each look."""
+
+    async def find() -> list[dict[str, object]]:
+        database, wanted = Database(running.hub / "ringfence.db"), Wanted(fields={"request": request})
+        await database.open()
+        try:
+            reader, found = SqlLedgerReader(database), []
+            for tenant in await reader.sizes():
+                async with contextlib.aclosing(records.find(reader.segments(tenant, containing=wanted.needles), wanted)) as rows:
+                    found += [record.told() async for record in rows]
+            return found
+        finally:
+            await database.close()
+
+    return asyncio.run(find())
 
 
 def await_record(running: system.System, request: str, count: int = 2) -> list[dict[str, object]]:
