@@ -72,12 +72,6 @@ TasksMax=512
 """
 
 
-def add_to(cli: typer.Typer) -> None:
-    """Puts these commands beside the others of the agent."""
-    for command in (install, uninstall, logs, drain):
-        cli.command()(command)
-
-
 def install(
     system: Annotated[bool, typer.Option("--system/--user", help="For the machine, as root; or for the user who is logged in.")],
     state: State = None,

@@ -30,7 +30,7 @@ SYSTEMD = "systemctl restart ringfence-agent.service"
 POLL_S = 0.2
 BACK_S = 60.0
 SMOKE_S = 60
-_SMOKE = "from edge_agent.cli import cli; from edge_agent import settings; settings.read()"
+_SMOKE = "from edge_agent import cli, run_cli, settings; settings.read()"
 
 
 def upgrade(

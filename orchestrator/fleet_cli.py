@@ -32,7 +32,6 @@ from sync.kit.ids import AgentId, Region, SiteId, TenantId
 from sync.kit.metrics import Registry
 from sync.wire import enrolment, invitation
 
-cli = typer.Typer(help="The agents of the fleet.", no_args_is_help=True)
 Site = Annotated[str, typer.Option(help="The site of the configuration that it stands at.")]
 ZoneOption = Annotated[str, typer.Option(help="on_premise, private_cloud or public_cloud.")]
 RegionOption = Annotated[str, typer.Option(help="The site's region, to be sure: another one is refused.")]
@@ -43,7 +42,6 @@ Agent = Annotated[str, typer.Argument(help="The agent's name.")]
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
 
-@cli.command()
 def invite(
     site: Site,
     zone: ZoneOption,
@@ -80,7 +78,6 @@ def invite(
     out.print(f"On the server of '{called}', as root, once, before {until}:\n\n  {line}\n", soft_wrap=True, highlight=False)
 
 
-@cli.command()
 def approve(
     request: Annotated[Path, typer.Argument(help="The file that 'ringfence-agent enrol --request' made.")],
     site: Site,
@@ -113,8 +110,9 @@ def approve(
     out.print(f"Bring {output} to the agent: ringfence-agent enrol --response {output.name}", soft_wrap=True)
 
 
-@cli.command("list")
-def list_(as_json: Annotated[bool, typer.Option("--json", help="A line of JSON an agent.")] = False, state: State = None) -> None:
+def list_agents(
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON an agent.")] = False, state: State = None
+) -> None:
     """The agents that are admitted. Which are up: GET /v1/admin/agents of the running hub."""
     found = with_database(state, lambda db: SqlAgents(db).all())
     if as_json:
@@ -134,8 +132,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="A line of JSON a
     show(table)
 
 
-@cli.command("invitations")
-def invitations_(state: State = None) -> None:
+def list_invitations(state: State = None) -> None:
     """The invitations that can still be used. The tokens themselves are not kept."""
     table = Table("agent", "zone", "site", "tenants", "until")
     for open_ in with_database(state, lambda db: SqlInvitations(db).open(time.time())):
@@ -144,7 +141,6 @@ def invitations_(state: State = None) -> None:
     show(table)
 
 
-@cli.command()
 def uninvite(agent: Agent, state: State = None) -> None:
     """Withdraws the open invitations of an agent that has not come."""
     if not with_database(state, lambda db: SqlInvitations(db).withdraw(AgentId(agent), at=time.time())):
@@ -154,7 +150,6 @@ def uninvite(agent: Agent, state: State = None) -> None:
     out.print(f"The invitation of '{agent}' is withdrawn.")
 
 
-@cli.command()
 def revoke(agent: Agent, state: State = None) -> None:
     """Takes an agent out for good: it gets no work and no certificate, and the broker cuts it off within a second."""
     if not with_database(state, lambda db: SqlAgents(db).revoke(AgentId(agent), at=time.time())):
@@ -162,7 +157,6 @@ def revoke(agent: Agent, state: State = None) -> None:
     out.print(f"The agent '{agent}' is revoked. To have it back: a new invitation.")
 
 
-@cli.command()
 def lock(
     agent: Agent,
     reason: Annotated[str, typer.Option(help="Why, for the record and for the agent.")],
@@ -174,7 +168,6 @@ def lock(
     out.print(f"The agent '{agent}' is locked: {reason}.")
 
 
-@cli.command()
 def unlock(agent: Agent, state: State = None) -> None:
     """Lets a locked agent in again: after an alarm, only once you know whose keys they are."""
     if not with_database(state, lambda db: SqlAgents(db).unlock(AgentId(agent), at=time.time())):

@@ -38,14 +38,6 @@ ledger_cli = typer.Typer(help="Journals of sites without a line.", no_args_is_he
 CHECKPOINT_LATE_S = 2 * 3600.0
 
 
-def add_to(cli: typer.Typer) -> None:
-    """Puts these commands beside the others of the hub."""
-    for command in (backup, restore):
-        cli.command()(command)
-    cli.add_typer(bundle_cli, name="bundle")
-    cli.add_typer(ledger_cli, name="ledger")
-
-
 def backup(
     to: Annotated[Path, typer.Option("--to", "-o", help="The archive to write.")],
     passphrase_file: Passphrase = None,

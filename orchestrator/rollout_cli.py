@@ -30,12 +30,6 @@ LISTEN_S = 1.5
 _NAME = re.compile(r"ringfence-agent_([0-9][0-9A-Za-z.+~]*)_[a-z0-9]+\.deb")
 
 
-def add_to(cli: typer.Typer) -> None:
-    """Puts these commands beside the others about agents."""
-    cli.command()(release)
-    cli.command()(upgrade)
-
-
 def release(
     package: Annotated[Path, typer.Argument(help="The agent's .deb, with its SHA256SUMS and SHA256SUMS.sig beside it.")],
     key: Annotated[Path, typer.Option(help="The public release key, in PEM: what it has not signed is not handed out.")],

@@ -5,17 +5,57 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
 
 from sync.kit import errors
 
 REFUSED = 2
 FAULT = 70
 SHOW = "RINGFENCE_TRACEBACK"
+
+
+class Table(Mapping[str, Any]):
+    """The commands of a group by their names, each imported when it is looked up: who calls one does not wait for the others.
+
+    `places`: MODULE:ATTRIBUTE of a function or a Typer; or a group.
+    """
+
+    def __init__(self, places: Mapping[str, str | TyperGroup]) -> None:
+        self._places = places
+
+    def __getitem__(self, name: str) -> Any:
+        place = self._places[name]
+        if isinstance(place, TyperGroup):
+            return place
+        module, _, attribute = place.partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            group = typer.main.get_group(found)
+            group.name = name
+            return group
+        alone = typer.Typer(add_completion=False)
+        alone.command(name)(found)
+        return typer.main.get_command(alone)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def group(name: str, help_: str, places: Mapping[str, str | TyperGroup]) -> TyperGroup:
+    """A command of commands."""
+    return TyperGroup(name=name, help=help_, commands=Table(places), no_args_is_help=True)  # type: ignore[arg-type]
 
 
 def main(cli: Callable[[], object]) -> None:

@@ -45,6 +45,7 @@ def measure() -> list[Row]:
             rows = asyncio.run(_enrolments(made, Path(folder)))
             rows += asyncio.run(_revocations(made, Path(folder)))
             rows += _starts(made, Path(folder))
+            rows += _commands(made)
         finally:
             made.stop_all()
         return rows
@@ -130,7 +131,7 @@ def _starts(made: system.System, folder: Path) -> list[Row]:
     ready, bare, resident = [], [], []
     for _ in range(STARTS):
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import edge_agent.cli"], check=True, cwd=support.ROOT)
+        subprocess.run([sys.executable, "-c", "import edge_agent.run_cli"], check=True, cwd=support.ROOT)
         bare.append(time.perf_counter() - began)
         seconds, mib = _start(made, empty)
         ready.append(seconds)
@@ -141,6 +142,26 @@ def _starts(made: system.System, folder: Path) -> list[Row]:
         ),
         at_most("resident without models (limit: Python alone)", max(resident), "MB", 9.0, 90),
     ]
+
+
+def _commands(made: system.System) -> list[Row]:
+    """What a person waits for; against Python that prints nothing."""
+    rows = []
+    for words in (
+        ("ringfence-agent", "status", "--state", made.agent(support.ONPREM.name)),
+        ("ringfence", "keys", "list", "--state", made.hub),
+    ):
+        took, bare = [], []
+        for _ in range(STARTS):
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", ""], check=True)
+            bare.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            support.command(*words)
+            took.append(time.perf_counter() - began)
+        name = " ".join(words[: words.index("--state")])
+        rows.append(at_most(f"'{name}', median (limit: Python alone)", statistics.median(took), "s", statistics.median(bare), 1.0))
+    return rows
 
 
 def _start(made: system.System, models: Path) -> tuple[float, float]:
