@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import system
 
 from orchestrator import broker
 from tests.support import running as support
+from tests.support.hub import at_hub
 from tests.support.sites import SITE, Cuttable
 
 NATS = support.ROOT / "packaging" / "nats"
@@ -36,9 +38,9 @@ def prepared(folder: Path) -> tuple[Cuttable, int]:
 
 
 @contextmanager
-def nats_server(configuration: Path, port: int) -> Iterator[None]:
+def nats_server(configuration: Path, port: int, *options: object) -> Iterator[None]:
     with configuration.with_suffix(".log").open("wb") as log:
-        process = subprocess.Popen([broker.executable(), "-c", configuration], stdout=log, stderr=log)
+        process = subprocess.Popen([broker.executable(), "-c", configuration, *map(str, options)], stdout=log, stderr=log)
     try:
         support.eventually(lambda: _takes_connections(port), "nats-server runs")
         yield
@@ -144,6 +146,64 @@ def test_a_broker_of_ones_own_takes_hub_and_agents(tmp_path: Path, hosts: None) 
             serves_and_brings_its_records(made)
     finally:
         made.system.stop_all()
+
+
+def test_a_broker_of_ones_own_follows_the_fleet(tmp_path: Path, hosts: None) -> None:
+    """An agent that is revoked is cut off, one that is invited comes in; a server that could not be told is told again."""
+    made, _ = prepared(tmp_path)
+    name, port, configuration = SITE.name, system.free_port(), tmp_path / "nats.conf"
+    reloads = tmp_path / "reload.sh"
+    reloads.write_text(f"#!/bin/sh\n[ -e {tmp_path}/may ] || exit 1\nkill -HUP $(cat {tmp_path}/nats.pid)\n")
+    reloads.chmod(0o755)
+    written = [
+        "ringfence", "nats", "config", "-o", configuration, "--store", tmp_path / "store", "--host", "127.0.0.1", "--port", port,
+        "--name", NAME, "--state", made.system.hub,
+    ]  # fmt: skip
+    made.system.own["hub"] = {"RINGFENCE_NATS_URL": f"tls://{NAME}:{port}", "RINGFENCE_CHECKPOINT_S": "1"}
+    made.system.own[name] = {"RINGFENCE_AGENT_BROKER_URL": f"tls://{NAME}:{port}"}
+    assert support.command(*written).returncode == 0
+    try:
+        with (
+            nats_server(configuration, port, "-P", tmp_path / "nats.pid"),
+            follower([*written, "--follow", reloads], tmp_path / "f.log") as log,
+        ):
+            made.system.start()
+            asyncio.run(made.system.wait_for_hub())
+            support.eventually(lambda: "reload.sh' failed" in log.read_text(), "the server cannot be told yet")
+            (tmp_path / "may").touch()
+            support.eventually(lambda: "broker_follows" in log.read_text(), "it is told again")
+            asyncio.run(made.system.wait_for_agents([name]))
+            assert "is revoked" in at_hub(made.system, "agents", "revoke", name)
+            status = made.system.agent(name) / "status.json"
+            support.eventually(
+                lambda: "has revoked this agent" in json.loads(status.read_text())["refused"], "it is cut off, and says so"
+            )
+            assert name not in configuration.read_text()
+        assert "Traceback" not in log.read_text()
+    finally:
+        made.system.stop_all()
+
+
+@contextmanager
+def follower(command: list[object], output: Path) -> Iterator[Path]:
+    with output.open("wb") as log:
+        process = subprocess.Popen([support.SCRIPTS / "ringfence", *map(str, command[1:])], stdout=log, stderr=log)
+    try:
+        yield output
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("words", ["no-such-command x", "'kill", "''"])
+def test_a_command_that_cannot_be_run_is_refused_before_anything_is_written(tmp_path: Path, words: str) -> None:
+    made, _ = prepared(tmp_path)
+    done = support.command(
+        "ringfence", "nats", "config", "-o", tmp_path / "nats.conf", "--store", tmp_path / "store", "--name", NAME, "--follow", words,
+        "--state", made.system.hub,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.startswith("--follow: "), done.stderr
+    assert not (tmp_path / "nats.conf").exists() and not (tmp_path / "tls").exists()
 
 
 @pytest.mark.parametrize(
