@@ -10,14 +10,13 @@ from typing import Annotated
 
 import typer
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from edge_agent import settings
+from edge_agent.console import out
 from edge_agent.settings import CONFIG, Settings
 
 cli = typer.Typer(help="This agent's settings.", no_args_is_help=True)
-out = Console()
 File = Annotated[Path | None, typer.Option("--file", help=f"A file instead of the one that {CONFIG} names.", show_default=False)]
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edge_agent import diagnosis, host_diagnosis, identity, line_diagnosis, settings
+from edge_agent.console import State
 from sync.kit import checkup, logs
-
-State = Annotated[
-    Path | None, typer.Option("--state", help="The folder of the agent's keys, journal and cache.", show_default=False)
-]
 
 
 def doctor(state: State = None, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:

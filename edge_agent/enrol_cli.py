@@ -7,17 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from edge_agent import enrolling, identity, settings
+from edge_agent.console import State, out
 from sync.crypto import authority
 from sync.kit import commands, errors, files
 from sync.wire import enrolment, invitation
-
-out = Console()
-State = Annotated[
-    Path | None, typer.Option("--state", help="The folder of the agent's keys, journal and cache.", show_default=False)
-]
 
 
 def enrol(

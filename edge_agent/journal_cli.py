@@ -6,20 +6,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from edge_agent import airgap, identity, settings
+from edge_agent.console import State, err, out
 from sync.audit import rows
 from sync.kit import clock as clocks
 from sync.kit import errors
 
 bundle_cli = typer.Typer(help="The bundle that this agent decides by.", no_args_is_help=True)
 journal_cli = typer.Typer(help="This agent's audit journal.", no_args_is_help=True)
-out = Console()
-State = Annotated[
-    Path | None, typer.Option("--state", help="The folder of the agent's keys, journal and cache.", show_default=False)
-]
 
 
 @bundle_cli.command("import")
@@ -44,7 +40,7 @@ def journal_export(to: Annotated[Path, typer.Option("--to", "-o", help="A folder
     """Writes what the hub has not proved to hold to files, signed as on the wire. The agent may run; nothing here is given up."""
     chosen = settings.read(state=state)
     columns = (TextColumn("exporting"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task("", total=None)
         written = airgap.export(
             chosen.journal, identity.load(chosen.state, chosen.keyring), to, clocks.SystemClock(),

@@ -6,15 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from edge_agent import identity, leaf, settings
+from edge_agent.console import State, out
 from sync.kit import files
-
-out = Console()
-State = Annotated[
-    Path | None, typer.Option("--state", help="The folder of the agent's keys, journal and cache.", show_default=False)
-]
 
 
 def leaf_config(

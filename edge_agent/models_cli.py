@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from edge_agent import identity, settings
+from edge_agent.console import Models, State, err, out
 from edge_agent.inference import manifest as manifests
 from edge_agent.inference.manifest import Manifest
 from edge_agent.inference.port import Caller, Piece
@@ -35,12 +35,7 @@ from sync.crypto.signing import PublicKey
 from sync.kit import errors, logs
 
 cli = typer.Typer(help="The models in this agent's folder.", no_args_is_help=True)
-out = Console()
 
-Models = Annotated[Path | None, typer.Option("--models", help="The folder of models.", show_default=False)]
-State = Annotated[
-    Path | None, typer.Option("--state", help="The folder of the agent's keys: says which hub is its own.", show_default=False)
-]
 Name = Annotated[str, typer.Argument(help="The model's name.")]
 Version = Annotated[str, typer.Argument(help="The version; without, the one that is used.")]
 
@@ -366,10 +361,9 @@ def _opened(models: Path | None, state: Path | None) -> tuple[Settings, ModelsFo
 def progress() -> Iterator[Told]:
     """A bar for bytes, on the error output; nothing where nobody looks."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    if not console.is_terminal and not os.environ.get("FORCE_COLOR"):
+    if not err.is_terminal and not os.environ.get("FORCE_COLOR"):
         yield adding.say_nothing
         return
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task("", total=None)
         yield lambda what, done, whole: progress.update(task, description=what, completed=done, total=whole or None)

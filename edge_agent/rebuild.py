@@ -7,6 +7,7 @@ import asyncio
 import typer
 
 from edge_agent import identity, models_cli, settings
+from edge_agent.console import Models, State, out
 from edge_agent.guard import Guard
 from edge_agent.inference.manifest import BadFolder
 from edge_agent.inference.repository.adding import Told
@@ -21,8 +22,6 @@ from sync.kit.ids import SiteId
 from sync.wire import subjects
 
 REACH_S = 30.0
-State = models_cli.State
-Models = models_cli.Models
 
 
 def rebuild(models: Models = None, state: State = None) -> None:
@@ -41,14 +40,14 @@ def rebuild(models: Models = None, state: State = None) -> None:
     wanted = sorted({d.folder for model in snapshot.models.values() for d in model.deployments if agent.zone in d.zones})
     with models_cli.progress() as told:
         fetched, missing = _models(chosen, folder, wanted, told)
-    models_cli.out.print(f"The bundle of serial {snapshot.serial} is here, for '{me.id}' as {agent.zone} at '{agent.site}'.")
+    out.print(f"The bundle of serial {snapshot.serial} is here, for '{me.id}' as {agent.zone} at '{agent.site}'.")
     if fetched:
-        models_cli.out.print(f"Models from the hub: {', '.join(fetched)}.")
+        out.print(f"Models from the hub: {', '.join(fetched)}.")
     if missing:
-        models_cli.out.print(
+        out.print(
             f"[yellow]The hub does not have {', '.join(missing)}: add them by hand, or publish them there and run this again.[/]"
         )
-    models_cli.out.print("Start it with: ringfence-agent run")
+    out.print("Start it with: ringfence-agent run")
     raise typer.Exit(1 if missing else 0)
 
 

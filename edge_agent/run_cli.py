@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edge_agent import settings
 from edge_agent.agent import Agent
+from edge_agent.console import Models, State
 from sync.kit import logs, process
-
-State = Annotated[
-    Path | None, typer.Option("--state", help="The folder of the agent's keys, journal and cache.", show_default=False)
-]
-Models = Annotated[Path | None, typer.Option("--models", help="The folder of models.", show_default=False)]
 
 
 def run(

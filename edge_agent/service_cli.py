@@ -11,16 +11,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from edge_agent import settings, telling
+from edge_agent.console import Models, State, out
 from edge_agent.link import DRAIN
 from sync.kit import errors, files
 
-out = Console()
-State = Annotated[
-    Path | None, typer.Option("--state", help="The folder of the agent's keys, journal and cache.", show_default=False)
-]
 UNIT = "ringfence-agent.service"
 SYSTEM, USER = Path("/etc/systemd/system"), Path(".config/systemd/user")
 DRAINED_S = 300.0
@@ -75,7 +71,7 @@ TasksMax=512
 def install(
     system: Annotated[bool, typer.Option("--system/--user", help="For the machine, as root; or for the user who is logged in.")],
     state: State = None,
-    models: Annotated[Path | None, typer.Option("--models", help="The folder of models.", show_default=False)] = None,
+    models: Models = None,
 ) -> None:
     """Makes a service of an agent that was installed with pip: a systemd unit, hardened as far as that kind can be. On Debian: the package."""
     chosen = settings.read(state=state, models=models)

@@ -5,20 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from edge_agent import settings, telling
+from edge_agent.console import State, out
 from sync.kit import errors
 
-out = Console()
-State = Annotated[
-    Path | None, typer.Option("--state", help="The folder of the agent's keys, journal and cache.", show_default=False)
-]
 MOMENTS = ("at", "since", "certificate_expires", "bundle_issued")
 
 

@@ -19,16 +19,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from edge_agent import diagnosis, identity, settings
 from edge_agent.agent import FAULTS
-from edge_agent.models_cli import State
+from edge_agent.console import State, out
 from edge_agent.settings import Settings
 from sync.kit import checkup, commands, errors, faults, files
 from sync.kit.faults import Fault
 
-out = Console()
 STATUS = (
     "pid", "at", "mode", "since", "linked", "hub_heard_s", "bundle_serial", "running", "journal_records", "journal_waiting",
     "journal_proved", "journal_mib", "journal_cap_mib",

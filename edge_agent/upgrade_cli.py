@@ -13,18 +13,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from edge_agent import orders, releases, settings, telling, trial
+from edge_agent.console import State, out
 from edge_agent.releases import BadRelease, Releases, Trial
 from edge_agent.settings import Settings
 from sync.crypto import releases as signatures
 from sync.kit import commands, crashpoints
 
-out = Console()
-State = Annotated[
-    Path | None, typer.Option("--state", help="The folder of the agent's keys, journal and cache.", show_default=False)
-]
 KEY = "release-key.pem"
 SYSTEMD = "systemctl restart ringfence-agent.service"
 POLL_S = 0.2
