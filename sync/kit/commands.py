@@ -1,7 +1,4 @@
-"""What both command lines share: every error is one sentence on standard error, and an exit code of 2.
-
-1 is for answers: a ledger that is not intact, an agent that does not run. 70 is for a fault of ours (EX_SOFTWARE, sysexits.h).
-"""
+"""What both command lines share: every error is one sentence on standard error, and an exit code of 2 (or 70 for a fault of ours)."""
 
 from __future__ import annotations
 
@@ -17,9 +14,8 @@ import typer
 from typer.core import TyperGroup
 
 from sync.kit import errors
+from sync.kit.process import FAULT, REFUSED
 
-REFUSED = 2
-FAULT = 70
 SHOW = "RINGFENCE_TRACEBACK"
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from sync.kit import commands, errors
+from sync.kit import errors
 
 
 class Service(Protocol):
@@ -18,6 +18,10 @@ class Service(Protocol):
     async def stop(self) -> None: ...
 
 
+REFUSED = 2
+"""The exit code of what a person has to mend first; 1 is for answers: a ledger that is not intact, an agent that does not run."""
+FAULT = 70
+"""The exit code of a fault of ours (EX_SOFTWARE, sysexits.h)."""
 SWITCH_S = 0.0005
 """How long a busy thread may keep the interpreter from one that waits, such as the journal's after its fsync (5 ms by default)."""
 
@@ -52,7 +56,7 @@ async def _until_told(start: Callable[[], Awaitable[Service]]) -> int:
         service = await start()
     except errors.RingfenceError as error:
         sys.stderr.write(f"{error}\n")
-        return commands.REFUSED
+        return REFUSED
     await told.wait()
     await service.stop()
     return 0

@@ -42,6 +42,17 @@ def test_a_package_begins_with_a_docstring_and_nothing_else() -> None:
             assert text.startswith('"""') and text.endswith('"""') and text.count('"""') == 2, path
 
 
+AT_THE_ROOT = {
+    ".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "classifiers", "docs", "edge_agent", "orchestrator",
+    "packaging", "pyproject.toml", "requirements.lock", "sync", "tests",
+}  # fmt: skip
+
+
+def test_nothing_unknown_is_kept_at_the_root() -> None:
+    kept = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    assert {path.split("/")[0] for path in kept if path} <= AT_THE_ROOT
+
+
 def test_no_package_marker_where_there_is_no_package() -> None:
     assert not [*(ROOT / "packaging").rglob("__init__.py"), *(ROOT / "tests").rglob("__init__.py")]
 

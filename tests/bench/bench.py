@@ -21,6 +21,14 @@ sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "packaging" / "demo")]
 from rich.console import Console
 from rich.table import Table
 
+
+def scratch() -> Path:
+    """The folder for what benches write: on the disk of the checkout, which git ignores."""
+    folder = ROOT / ".bench"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 PARTS = ("classifiers", "audit", "ledger", "line", "fleet", "gateway", "inference")
 
 

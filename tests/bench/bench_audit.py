@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import system
-from bench import ROOT, Row, at_least, at_most
+from bench import ROOT, Row, at_least, at_most, scratch
 
 from sync.audit import journal, rows
 from sync.crypto import keyring
@@ -43,7 +43,7 @@ FIELDS: dict[str, object] = {
 
 
 def measure() -> list[Row]:
-    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+    with tempfile.TemporaryDirectory(dir=scratch()) as folder:
         return [*_many(Path(folder)), *_alone(Path(folder)), *_waiting(Path(folder)), *_verify(Path(folder)), *_start(Path(folder))]
 
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import ROOT, Row, at_least, at_most
+from bench import Row, at_least, at_most, scratch
 from bench_audit import FIELDS
 from rich.progress import Progress
 
@@ -33,7 +33,7 @@ PROOFS = 300
 
 
 def measure() -> list[Row]:
-    with tempfile.TemporaryDirectory(dir=ROOT) as folder, process.runner() as runner:
+    with tempfile.TemporaryDirectory(dir=scratch()) as folder, process.runner() as runner:
         return [*runner.run(_ingest(Path(folder))), *runner.run(_large(Path(folder)))]
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import bare
 import system
-from bench import ROOT, Row, at_least, at_most
+from bench import Row, at_least, at_most, scratch
 from bench_audit import FIELDS
 from plain import PlainServer
 
@@ -52,7 +52,7 @@ EDITS = 20
 
 
 def measure() -> list[Row]:
-    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+    with tempfile.TemporaryDirectory(dir=scratch()) as folder:
         return [*_edit(Path(folder)), *_catch_up(Path(folder)), *_rejoin(Path(folder))]
 
 
