@@ -19,7 +19,8 @@ from rich.text import Text
 from classifiers import calibration
 from classifiers.engine import Classifier, load
 from classifiers.verdict import Assessment, Finding
-from sync.kit import commands, errors
+from sync.kit import errors
+from sync.terminal import commands
 from sync.wire.levels import Level
 
 BATCH = 64

@@ -9,8 +9,8 @@ from classifiers import tenant as tenant_profile
 from classifiers.engine import Classifier
 from classifiers.profile import Profile
 from classifiers.verdict import Assessment
-from sync.bundle.decide import CACHE_BY_LEVEL
 from sync.bundle.snapshot import Snapshot, Tenant
+from sync.policy.decide import CACHE_BY_LEVEL
 from sync.wire.levels import Level
 
 QUICK_CHARACTERS = 4_000

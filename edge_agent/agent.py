@@ -12,30 +12,30 @@ import shutil
 import signal
 from pathlib import Path
 
-from edge_agent import airgap, identity, telling
-from edge_agent.cache.answers import AnswerCache
-from edge_agent.certificate import Certificate
-from edge_agent.eraser import Eraser
-from edge_agent.forwarding import Forwarder
-from edge_agent.guard import Guard
+from edge_agent import status as status_file
 from edge_agent.http.errors import RESPONSES
+from edge_agent.identity import identity
+from edge_agent.identity.certificate import Certificate
 from edge_agent.inference.meters import InferenceMeters
 from edge_agent.inference.repository.folder import ModelsFolder
 from edge_agent.inference.repository.lifecycle import Limits as ModelLimits
 from edge_agent.inference.repository.lifecycle import Repository
 from edge_agent.intake import Intake
-from edge_agent.link import DRAIN, Link
-from edge_agent.orders import Orders
-from edge_agent.outbox import Outbox
-from edge_agent.pace import Pace
-from edge_agent.releases import Releases
-from edge_agent.runner import Runner
+from edge_agent.line import airgap
+from edge_agent.line.link import DRAIN, Link
+from edge_agent.line.outbox import Outbox
+from edge_agent.line.pace import Pace
+from edge_agent.release.orders import Orders
+from edge_agent.release.releases import Releases
+from edge_agent.release.trial import NotHealthy, Trial
 from edge_agent.settings import Settings
-from edge_agent.trial import NotHealthy, Trial
-from sync.api.server import Server
+from edge_agent.site.forwarding import Forwarder
+from edge_agent.work.cache import AnswerCache
+from edge_agent.work.eraser import Eraser
+from edge_agent.work.guard import Guard
+from edge_agent.work.runner import Runner
 from sync.audit import chain, rows
 from sync.audit.journal import Journal
-from sync.bundle.limits import Limits
 from sync.bus.nats import NatsBus
 from sync.bus.port import Incoming
 from sync.kit import clock as clocks
@@ -46,6 +46,8 @@ from sync.kit.metrics import Registry
 from sync.kit.supervision import Supervisor
 from sync.kit.tasks import TaskGroup
 from sync.kit.timetable import Timetable
+from sync.serving.api.server import Server
+from sync.serving.limits import Limits
 from sync.wire import subjects
 from sync.wire.levels import Level
 from sync.wire.messages import Beat
@@ -213,7 +215,7 @@ class Agent:
         from edge_agent.http import open_inference  # noqa: PLC0415
         from edge_agent.http.openai import OpenAi  # noqa: PLC0415
         from edge_agent.http.operations import Operations  # noqa: PLC0415
-        from edge_agent.site import Site  # noqa: PLC0415
+        from edge_agent.site.site import Site  # noqa: PLC0415
 
         site = Site(
             me=self.me.id, guard=self.guard, repository=self.repository, runner=self.runner, classifier=engine.load(),
@@ -271,7 +273,7 @@ class Agent:
         }  # fmt: skip
         self.faults.flush()
         files.write_atomically(self.settings.state / LIMITS, json.dumps([self.clock.wall(), self.limits.state()]).encode())
-        files.write_atomically(self.settings.state / telling.FILE, json.dumps(status).encode())
+        files.write_atomically(self.settings.state / status_file.FILE, json.dumps(status).encode())
 
     async def _verify_journal(self) -> None:
         """Looks through the whole journal: at the start only its newest records were."""

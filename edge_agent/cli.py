@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from sync.kit import commands
+from sync.terminal import commands
 
 cli = commands.group(
     "ringfence-agent",
     "Runs the models of one site, and keeps its journal.",
     {
-        "enrol": "edge_agent.enrol_cli:enrol",
-        "run": "edge_agent.run_cli:run",
-        "status": "edge_agent.status_cli:status",
-        "doctor": "edge_agent.doctor_cli:doctor",
-        "logs": "edge_agent.service_cli:logs",
-        "drain": "edge_agent.service_cli:drain",
-        "models": "edge_agent.models_cli:cli",
-        "journal": "edge_agent.journal_cli:journal_cli",
-        "bundle": "edge_agent.journal_cli:bundle_cli",
-        "config": "edge_agent.config_cli:cli",
-        "leaf-config": "edge_agent.leaf_cli:leaf_config",
-        "upgrade": "edge_agent.upgrade_cli:upgrade",
-        "install": "edge_agent.service_cli:install",
-        "uninstall": "edge_agent.service_cli:uninstall",
-        "rebuild": "edge_agent.rebuild:rebuild",
-        "support-bundle": "edge_agent.support_bundle:support_bundle",
+        "enrol": "edge_agent.commands.enrol:enrol",
+        "run": "edge_agent.commands.run:run",
+        "status": "edge_agent.commands.status:status",
+        "doctor": "edge_agent.commands.doctor:doctor",
+        "logs": "edge_agent.commands.service:logs",
+        "drain": "edge_agent.commands.service:drain",
+        "models": "edge_agent.commands.models:cli",
+        "journal": "edge_agent.commands.journal:journal_cli",
+        "bundle": "edge_agent.commands.journal:bundle_cli",
+        "config": "edge_agent.commands.config:cli",
+        "leaf-config": "edge_agent.commands.leaf:leaf_config",
+        "upgrade": "edge_agent.commands.upgrade:upgrade",
+        "install": "edge_agent.commands.service:install",
+        "uninstall": "edge_agent.commands.service:uninstall",
+        "rebuild": "edge_agent.commands.rebuild:rebuild",
+        "support-bundle": "edge_agent.commands.support_bundle:support_bundle",
     },
 )
 

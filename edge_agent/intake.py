@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edge_agent.eraser import Eraser
-from edge_agent.orders import Orders
-from edge_agent.runner import Reply, Runner
+from edge_agent.release.orders import Orders
+from edge_agent.work.eraser import Eraser
+from edge_agent.work.runner import Reply, Runner
 from sync.bus.port import Bus, Incoming
 from sync.kit import errors, logs
 from sync.kit.ids import AgentId

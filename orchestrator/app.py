@@ -12,39 +12,38 @@ import signal
 from pathlib import Path
 
 from classifiers import engine
-from orchestrator import backup, witness
-from orchestrator.broker import Broker, Reachable
-from orchestrator.certificates import Certificates
+from orchestrator import backup
+from orchestrator.authority.certificates import Certificates
+from orchestrator.broker.process import Broker, Reachable
 from orchestrator.dispatch import record
 from orchestrator.dispatch.conversation import Line
+from orchestrator.dispatch.forwarding import Forwarding
 from orchestrator.dispatch.pipeline import Meters, Pipeline, Timing
-from orchestrator.enrolment import Addresses, Enrolment, Terms
+from orchestrator.distribution.publisher import Publisher
+from orchestrator.fleet.enrolment import Addresses, Enrolment, Terms
 from orchestrator.fleet.presence import Presence
-from orchestrator.forwarding import Forwarding
 from orchestrator.http import enrolment as enrolling
 from orchestrator.http.administration import Administration
 from orchestrator.http.enrolment import Enrolling
 from orchestrator.http.errors import RESPONSES
 from orchestrator.http.inference import Inference
-from orchestrator.journals import HUB, Journals
 from orchestrator.ledger.checkpoints import Checkpoints, roots
 from orchestrator.ledger.ingest import Ledger
 from orchestrator.ledger.secrets import Secrets
-from orchestrator.publishing import Publisher
-from orchestrator.retention import Retention
+from orchestrator.records import witness
+from orchestrator.records.journals import HUB, Journals
+from orchestrator.records.retention import Retention
+from orchestrator.records.siem import Forwarder as SiemForwarder
+from orchestrator.records.siem import Sink
+from orchestrator.records.witness import Witnesses
 from orchestrator.settings import Settings
-from orchestrator.siem import Forwarder as SiemForwarder
-from orchestrator.siem import Sink
 from orchestrator.store.administration import SqlConfiguration, SqlKeys
 from orchestrator.store.database import Database
 from orchestrator.store.fleet import SqlAgents, SqlInvitations
 from orchestrator.store.ledger import SqlLedger
 from orchestrator.store.ledger_reading import SqlLedgerReader
 from orchestrator.store.retention import SqlRetention
-from orchestrator.witness import Witnesses
-from sync.api.server import Server
 from sync.audit.journal import Journal
-from sync.bundle.limits import Limits
 from sync.bus.nats import Login, NatsBus
 from sync.bus.port import Incoming
 from sync.crypto import keyring, sealing
@@ -56,6 +55,8 @@ from sync.kit.metrics import Registry
 from sync.kit.supervision import Supervisor
 from sync.kit.tasks import TaskGroup
 from sync.kit.timetable import Timetable
+from sync.serving.api.server import Server
+from sync.serving.limits import Limits
 from sync.wire import codec, messages, subjects
 from sync.wire.session import HubSessions
 

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from sync.kit import commands
+from sync.terminal import commands
 
 AGENTS = {
-    "invite": "orchestrator.fleet_cli:invite",
-    "approve": "orchestrator.fleet_cli:approve",
-    "list": "orchestrator.fleet_cli:list_agents",
-    "invitations": "orchestrator.fleet_cli:list_invitations",
-    "uninvite": "orchestrator.fleet_cli:uninvite",
-    "revoke": "orchestrator.fleet_cli:revoke",
-    "lock": "orchestrator.fleet_cli:lock",
-    "unlock": "orchestrator.fleet_cli:unlock",
-    "release": "orchestrator.rollout_cli:release",
-    "upgrade": "orchestrator.rollout_cli:upgrade",
+    "invite": "orchestrator.commands.agents:invite",
+    "approve": "orchestrator.commands.agents:approve",
+    "list": "orchestrator.commands.agents:list_agents",
+    "invitations": "orchestrator.commands.agents:list_invitations",
+    "uninvite": "orchestrator.commands.agents:uninvite",
+    "revoke": "orchestrator.commands.agents:revoke",
+    "lock": "orchestrator.commands.agents:lock",
+    "unlock": "orchestrator.commands.agents:unlock",
+    "release": "orchestrator.commands.rollout:release",
+    "upgrade": "orchestrator.commands.rollout:upgrade",
 }
 cli = commands.group(
     "ringfence",
     "Decides where each prompt may be processed, and has it processed there.",
     {
         "classify": "classifiers.cli:classify",
-        "serve": "orchestrator.serve_cli:serve",
-        "apply": "orchestrator.configuration_cli:apply",
-        "explain": "orchestrator.configuration_cli:explain",
-        "keys": "orchestrator.keys_cli:cli",
-        "hub": "orchestrator.hub_cli:cli",
-        "doctor": "orchestrator.hub_cli:doctor",
+        "serve": "orchestrator.commands.serve:serve",
+        "apply": "orchestrator.commands.configuration:apply",
+        "explain": "orchestrator.commands.configuration:explain",
+        "keys": "orchestrator.commands.keys:cli",
+        "hub": "orchestrator.commands.hub:cli",
+        "doctor": "orchestrator.commands.hub:doctor",
         "agents": commands.group("agents", "The agents of the fleet.", AGENTS),
-        "ca": "orchestrator.ca_cli:cli",
-        "audit": "orchestrator.audit_cli:cli",
-        "models": "orchestrator.models_cli:cli",
-        "nats": "orchestrator.nats_cli:cli",
-        "backup": "orchestrator.recovery_cli:backup",
-        "restore": "orchestrator.recovery_cli:restore",
-        "bundle": "orchestrator.recovery_cli:bundle_cli",
-        "ledger": "orchestrator.recovery_cli:ledger_cli",
+        "ca": "orchestrator.commands.authority:cli",
+        "audit": "orchestrator.commands.audit:cli",
+        "models": "orchestrator.commands.models:cli",
+        "nats": "orchestrator.commands.nats:cli",
+        "backup": "orchestrator.commands.recovery:backup",
+        "restore": "orchestrator.commands.recovery:restore",
+        "bundle": "orchestrator.commands.recovery:bundle_cli",
+        "ledger": "orchestrator.commands.recovery:ledger_cli",
     },
 )
 

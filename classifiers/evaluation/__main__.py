@@ -19,7 +19,7 @@ from rich.progress import track
 
 from classifiers.engine import Classifier, load
 from classifiers.evaluation import cases, rubric, spans
-from sync.kit import commands
+from sync.terminal import commands
 from sync.wire.levels import Level
 
 HERE = Path(__file__).parent

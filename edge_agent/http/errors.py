@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from edge_agent.inference.repository.lifecycle import NoSuchModel
-from edge_agent.visit import RunFailed
-from sync.api.errors import Responses
-from sync.bundle.admit import TicketRefused
+from edge_agent.site.visit import RunFailed
+from sync.policy.admit import TicketRefused
+from sync.serving.api.errors import Responses
 
 RESPONSES = Responses(((NoSuchModel, 404), (TicketRefused, 403)), by_code={RunFailed: 502})

@@ -14,13 +14,13 @@ import pydantic
 from aiohttp import web
 
 from edge_agent.http.openai import told_of
-from edge_agent.site import UNREAD, NotServedHere, Site
-from sync.api import answers, bodies, headers
-from sync.api.ask import Ask
-from sync.bundle import authorize
-from sync.bundle.authorize import UnknownModel
+from edge_agent.site.site import UNREAD, NotServedHere, Site
 from sync.kit import errors
 from sync.kit.ids import RequestId
+from sync.policy import authorize
+from sync.policy.authorize import UnknownModel
+from sync.serving.api import answers, bodies, headers
+from sync.serving.ask import Ask
 
 TASK = "tensors"
 MAX_BODY = 16 * 1024 * 1024

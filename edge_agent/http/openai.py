@@ -8,15 +8,15 @@ from aiohttp import web
 
 from classifiers import told as classified
 from edge_agent.http.errors import RESPONSES
-from edge_agent.site import Site
-from edge_agent.visit import Visit
-from sync.api import answers, bodies, headers, told
-from sync.api.answers import Answered, Frames, Usage
-from sync.api.ask import Ask
-from sync.api.server import TOLD
-from sync.bundle import authorize
-from sync.bundle.authenticate import Principal
+from edge_agent.site.site import Site
+from edge_agent.site.visit import Visit
 from sync.kit import errors
+from sync.policy import authorize
+from sync.policy.authenticate import Principal
+from sync.serving.api import answers, bodies, headers, told
+from sync.serving.api.answers import Answered, Frames, Usage
+from sync.serving.api.server import TOLD
+from sync.serving.ask import Ask
 
 
 @dataclass(frozen=True, slots=True)

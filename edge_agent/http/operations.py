@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from edge_agent.site import Site
+from edge_agent.site.site import Site
 from sync.kit import metrics
 from sync.kit.metrics import Registry
 

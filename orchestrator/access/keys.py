@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from sync.bundle import api_key
-from sync.bundle.authorize import ADMIN
 from sync.bundle.snapshot import Key
 from sync.kit import errors, ids
 from sync.kit.ids import KeyId, PrincipalId, TenantId
+from sync.policy import api_key
+from sync.policy.authorize import ADMIN
 
 ROLES = ("user", ADMIN)
 NEVER = math.inf

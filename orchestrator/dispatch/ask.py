@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from classifiers.redaction import Vault
 from classifiers.verdict import Assessment
 from orchestrator.routing.plan import Choice
-from sync.api.ask import Ask
-from sync.bundle.authenticate import Principal
-from sync.bundle.decide import Decision
 from sync.bundle.snapshot import Model, Snapshot
 from sync.kit.ids import DecisionId
+from sync.policy.authenticate import Principal
+from sync.policy.decide import Decision
+from sync.serving.ask import Ask
 
 
 @dataclass(frozen=True, slots=True)

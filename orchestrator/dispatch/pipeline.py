@@ -27,13 +27,8 @@ from orchestrator.dispatch.conversation import AgentFailed, AgentLost, Attempt, 
 from orchestrator.fleet.presence import Presence
 from orchestrator.routing import plan as plans
 from orchestrator.routing.plan import Choice
-from sync.api.ask import Ask
 from sync.audit import contents
 from sync.audit.journal import Journal
-from sync.bundle import authenticate, authorize, decide
-from sync.bundle.authenticate import Principal
-from sync.bundle.decide import PolicyDenied
-from sync.bundle.limits import Limits
 from sync.bundle.snapshot import Snapshot, Tenant
 from sync.bus.port import BusUnavailable
 from sync.crypto.sealing import SealingKey
@@ -41,6 +36,11 @@ from sync.kit import errors, ids, logs
 from sync.kit.clock import Clock
 from sync.kit.ids import ModelName, Region
 from sync.kit.metrics import Registry
+from sync.policy import authenticate, authorize, decide
+from sync.policy.authenticate import Principal
+from sync.policy.decide import PolicyDenied
+from sync.serving.ask import Ask
+from sync.serving.limits import Limits
 from sync.wire import codec
 from sync.wire.levels import CacheScope, Level
 from sync.wire.messages import Chunk, Done, Run, Ticket

@@ -9,12 +9,12 @@ from aiohttp import web
 
 from orchestrator.dispatch.pipeline import Pipeline
 from orchestrator.fleet.presence import Presence
-from sync.api import bodies, errors, headers
 from sync.audit.journal import Journal
-from sync.bundle import authorize
 from sync.bus.port import Bus
 from sync.kit import metrics
 from sync.kit.clock import Clock
+from sync.policy import authorize
+from sync.serving.api import bodies, errors, headers
 
 
 @dataclass(frozen=True, slots=True)

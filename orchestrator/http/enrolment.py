@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import pydantic
 from aiohttp import web
 
-from orchestrator.certificates import Certificates
-from orchestrator.enrolment import Enrolment
+from orchestrator.authority.certificates import Certificates
+from orchestrator.fleet.enrolment import Enrolment
 from orchestrator.fleet.invitations import TokenRefused
-from sync.api import bodies
-from sync.api.errors import Responses
 from sync.kit import errors
+from sync.serving.api import bodies
+from sync.serving.api.errors import Responses
 from sync.wire import enrolment, renewal
 
 MAX_BODY = enrolment.MAX_FILE + 4096

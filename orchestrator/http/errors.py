@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.dispatch.conversation import AgentFailed, AgentLost, DeadlinePassed
-from sync.api.errors import Responses
+from sync.serving.api.errors import Responses
 
 RESPONSES = Responses(
     ((AgentLost, 502), (DeadlinePassed, 504)),

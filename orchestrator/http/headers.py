@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from orchestrator.dispatch.ask import Decided, Outcome
-from sync.api import told
-from sync.bundle.limits import Left
+from sync.serving.api import told
+from sync.serving.limits import Left
 
 
 def of(decided: Decided, outcome: Outcome, left: Left) -> dict[str, str]:

@@ -11,13 +11,13 @@ from orchestrator.dispatch.ask import Decided, Outcome
 from orchestrator.dispatch.pipeline import Exchange, Pipeline
 from orchestrator.http import headers as outgoing
 from orchestrator.http.errors import RESPONSES
-from sync.api import answers, bodies, headers
-from sync.api import told as tell
-from sync.api.answers import Answered, Frames, Usage
-from sync.api.ask import Ask
-from sync.api.server import TOLD
-from sync.bundle import authorize
 from sync.kit import errors as kit_errors
+from sync.policy import authorize
+from sync.serving.api import answers, bodies, headers
+from sync.serving.api import told as tell
+from sync.serving.api.answers import Answered, Frames, Usage
+from sync.serving.api.server import TOLD
+from sync.serving.ask import Ask
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.fleet.presence import Seen
-from sync.bundle.decide import Decision
 from sync.bundle.snapshot import Snapshot
 from sync.kit.ids import AgentId, Region, TenantId
+from sync.policy.decide import Decision
 from sync.wire.levels import Zone
 
 MAX_TRIES = 5

@@ -16,7 +16,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
 import script
-import system
+
+from tests.support import system
 
 HERE = Path(__file__).parent
 MODELS = HERE.parent / "models" / "repository"

@@ -19,7 +19,7 @@ from edge_agent.inference.opening import Resources
 from edge_agent.inference.port import Caller
 from edge_agent.inference.repository.folder import ModelsFolder
 from edge_agent.inference.repository.lifecycle import Loaded, Repository
-from orchestrator import distribution
+from orchestrator.distribution import packages as distribution
 from sync.crypto import signing
 
 EXAMINER = Caller("exam")

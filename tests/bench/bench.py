@@ -16,7 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "packaging" / "demo")]
+sys.path[:0] = [str(HERE), str(ROOT)]
 
 from rich.console import Console
 from rich.table import Table

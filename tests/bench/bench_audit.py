@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-import system
 from bench import ROOT, Row, at_least, at_most, scratch
 
 from sync.audit import journal, rows
@@ -26,6 +25,7 @@ from sync.crypto import keyring
 from sync.kit import process
 from sync.kit.clock import SystemClock
 from sync.kit.ids import AgentId, TenantId
+from tests.support import system
 
 WRITERS, EACH, ROUNDS = 256, 100, 9
 ALONE = 300

@@ -13,11 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import system
 from bench import Row, at_most
 
-from edge_agent import enrolling
-from orchestrator import authority as authorities
+from edge_agent.identity import enrolling
+from orchestrator.authority import authority as authorities
 from orchestrator.fleet import invitations
 from orchestrator.fleet.invitations import Invitation
 from orchestrator.store.database import Database
@@ -28,6 +27,7 @@ from sync.kit.ids import AgentId, Region, SiteId
 from sync.wire import enrolment, invitation
 from sync.wire.levels import Zone
 from tests.support import running as support
+from tests.support import system
 
 AGENTS = 1000
 AT_ONCE = 16
@@ -131,7 +131,7 @@ def _starts(made: system.System, folder: Path) -> list[Row]:
     ready, bare, resident = [], [], []
     for _ in range(STARTS):
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import edge_agent.run_cli"], check=True, cwd=support.ROOT)
+        subprocess.run([sys.executable, "-c", "import edge_agent.commands.run"], check=True, cwd=support.ROOT)
         bare.append(time.perf_counter() - began)
         seconds, mib = _start(made, empty)
         ready.append(seconds)

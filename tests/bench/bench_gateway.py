@@ -11,11 +11,11 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-import system
 from bench import Row, at_least, at_most
 from plain import PlainServer
 
 from tests.support import running as support
+from tests.support import system
 
 HERE = Path(__file__).parent
 ROUNDS = 5

@@ -21,13 +21,12 @@ from pathlib import Path
 
 import aiohttp
 import numpy as np
-import system
 from bench import HERE, ROOT, Row, at_least
 
 from edge_agent.inference.opening import Resources
 from edge_agent.inference.port import Caller
 from sync.kit import logs, process
-from tests.support import modelling, running
+from tests.support import modelling, running, system
 
 BUILT = ROOT / ".bench-models"
 LLAMA = ROOT / ".bench-models" / "llama" / "bin" / "python"

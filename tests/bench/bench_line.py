@@ -22,13 +22,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import bare
-import system
 from bench import Row, at_least, at_most, scratch
 from bench_audit import FIELDS
 from plain import PlainServer
 
-from edge_agent import identity
-from orchestrator import authority as authorities
+from edge_agent.identity import identity
+from orchestrator.authority import authority as authorities
 from orchestrator.fleet.admission import Admitted, Certified
 from orchestrator.store.administration import SqlConfiguration
 from orchestrator.store.database import Database
@@ -41,6 +40,7 @@ from sync.kit.clock import SystemClock
 from sync.kit.ids import AgentId, SiteId, TenantId
 from sync.wire.levels import Zone
 from tests.support import running as support
+from tests.support import system
 
 HERE = Path(__file__).parent
 BACKLOG = int(os.environ.get("RINGFENCE_BENCH_BACKLOG", "1000000"))

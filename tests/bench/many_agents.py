@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
-from edge_agent.guard import Guard
-from edge_agent.link import Link, Mode
+from edge_agent.line.link import Link, Mode
+from edge_agent.work.guard import Guard
 from sync.bus.nats import Login, NatsBus
 from sync.crypto import keyring
 from sync.kit import files, logs, process

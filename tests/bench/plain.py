@@ -7,10 +7,9 @@ import socket
 import subprocess
 from pathlib import Path
 
-import system
-
-from orchestrator import broker
+from orchestrator.broker import process as broker_process
 from tests.support import running as support
+from tests.support import system
 
 
 class PlainServer:
@@ -31,7 +30,7 @@ class PlainServer:
         path = self._folder / "plain.conf"
         path.write_text(json.dumps(told))
         with (self._folder / "log").open("ab") as output:
-            self._process = subprocess.Popen([broker.executable(), "-c", path], stdout=output, stderr=output)
+            self._process = subprocess.Popen([broker_process.executable(), "-c", path], stdout=output, stderr=output)
         support.eventually(self._answers, "the plain nats-server runs")
 
     def stop(self) -> None:

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import system
 
-from edge_agent import identity
+from edge_agent.identity import identity
 from sync.audit import rows
 from sync.audit.journal import Journal
 from sync.crypto import keyring, signing
@@ -23,6 +22,7 @@ from sync.kit.clock import SystemClock
 from sync.kit.crashpoints import VARIABLE
 from sync.kit.ids import AgentId
 from tests.support import running as support
+from tests.support import system
 
 KILLED = -9
 STEPS = Path(__file__).with_name("journal_steps.py")

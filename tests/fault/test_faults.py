@@ -14,12 +14,12 @@ from pathlib import Path
 
 import openai
 import pytest
-import system
 
 from sync.audit import rows
 from sync.crypto import keyring
 from sync.kit.ids import AgentId
 from tests.support import running as support
+from tests.support import system
 
 HELLO = [{"role": "user", "content": "hello"}]
 

@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import system
 
-from orchestrator import certificates
+from orchestrator.authority import certificates
 from sync.bundle import snapshot
 from sync.bus.nats import NatsBus
 from sync.crypto import keyring, signing
 from sync.kit.crashpoints import VARIABLE
 from sync.kit.faults import Fault
 from sync.wire import codec, subjects
-from tests.support import interception
+from tests.support import interception, system
 from tests.support import running as support
 from tests.support.sites import SITE, Cuttable
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import openai
 import pytest
-import system
 
 from edge_agent.inference.repository import adding
 from edge_agent.inference.repository.folder import ModelsFolder
 from edge_agent.inference.repository.trust import Standing
-from tests.support import modelling, running
+from tests.support import modelling, running, system
 from tests.support.modelling import DECODERS
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.releases import Releases
+from edge_agent.release.releases import Releases
 from sync.crypto import releases as signatures
 from sync.kit.crashpoints import VARIABLE
 from tests.support import packages

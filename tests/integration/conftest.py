@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 
 import openai
 import pytest
-import system
 
 from orchestrator.access import keys as access
 from orchestrator.store.administration import SqlKeys
 from orchestrator.store.database import Database
 from tests.support import running as support
+from tests.support import system
 
 
 @pytest.fixture(scope="session")

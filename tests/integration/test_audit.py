@@ -18,9 +18,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-import system
 
 from tests.support import running as support
+from tests.support import system
 from tests.support.hub import ask, at_hub, await_record, in_ledger
 
 VERIFY = support.ROOT / "packaging" / "verify" / "verify.py"
@@ -342,7 +342,7 @@ class Collector:
 
 
 def test_records_whose_time_is_over_are_let_go_and_every_proof_holds(running: system.System) -> None:
-    from orchestrator.retention import _over
+    from orchestrator.records.retention import _over
     from orchestrator.store.database import Database
     from orchestrator.store.retention import SqlRetention
     from sync.bundle import snapshot

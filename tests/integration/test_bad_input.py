@@ -7,10 +7,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
-import system
 
-from sync.bundle import authenticate
-from tests.support import builders
+from sync.policy import authenticate
+from tests.support import builders, system
 from tests.support import running as support
 from tests.support.sites import SITE
 

@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import system
 
-from orchestrator import certificates
+from orchestrator.authority import certificates
 from sync.crypto import authority, keyring
 from sync.kit.crashpoints import VARIABLE
 from sync.kit.faults import Fault
 from tests.support import running as support
+from tests.support import system
 from tests.support.hub import ask, at_hub, await_record
 
 BRANCH = system.Place("branch-1", "on_premise", "frankfurt")

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import system
 
-from orchestrator import broker
+from orchestrator.broker import process as broker_process
 from tests.support import running as support
+from tests.support import system
 from tests.support.hub import at_hub
 from tests.support.sites import SITE, Cuttable
 
@@ -40,7 +40,7 @@ def prepared(folder: Path) -> tuple[Cuttable, int]:
 @contextmanager
 def nats_server(configuration: Path, port: int, *options: object) -> Iterator[None]:
     with configuration.with_suffix(".log").open("wb") as log:
-        process = subprocess.Popen([broker.executable(), "-c", configuration, *map(str, options)], stdout=log, stderr=log)
+        process = subprocess.Popen([broker_process.executable(), "-c", configuration, *map(str, options)], stdout=log, stderr=log)
     try:
         support.eventually(lambda: _takes_connections(port), "nats-server runs")
         yield

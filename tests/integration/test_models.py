@@ -12,10 +12,9 @@ from pathlib import Path
 
 import openai
 import pytest
-import system
 from aiohttp import web
 
-from tests.support import modelling, running
+from tests.support import modelling, running, system
 from tests.support.modelling import DECODERS
 from tests.support.running import command
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import system
 
 from tests.support import running as support
+from tests.support import system
 
 HUB, SITE = f"rf-hub-{os.getpid()}", f"rf-site-{os.getpid()}"
 HUB_ADDRESS, SITE_ADDRESS = "10.99.7.1", "10.99.7.2"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import openai
 import pytest
-import system
 
 from tests.support import running as support
+from tests.support import system
 from tests.support.sites import EDGE, SITE, Cuttable
 
 SECRET = [{"role": "user", "content": "My social security number is 536-22-8726."}]

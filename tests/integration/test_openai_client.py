@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import openai
 import pytest
-import system
 
 from tests.support import running as support
+from tests.support import system
 
 
 def ask(app: openai.OpenAI, text: str, model: str = "guide", **options: object):

@@ -22,10 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import system
 
 from sync.crypto import releases
-from tests.support import packages
+from tests.support import packages, system
 from tests.support import running as support
 from tests.support.hub import ask
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import system
 
 from edge_agent import cli as agent_cli
 from orchestrator import cli as hub_cli
 from tests.support import running as support
+from tests.support import system
 
 README = (support.ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)

@@ -10,10 +10,10 @@ import signal
 from pathlib import Path
 
 import pytest
-import system
 
 from sync.crypto import keyring
 from tests.support import running as support
+from tests.support import system
 from tests.support.hub import ask, at_hub, await_record
 from tests.support.ledgers import Filling
 

@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import system
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from edge_agent import identity
-from orchestrator import authority as authorities
+from edge_agent.identity import identity
+from orchestrator.authority import authority as authorities
 from orchestrator.fleet import admission
 from sync.bus.nats import Login, NatsBus
 from sync.bus.port import BusUnavailable, Incoming
@@ -32,7 +31,7 @@ from sync.kit import errors
 from sync.kit.ids import AgentId
 from sync.wire import enrolment, invitation, renewal, subjects
 from sync.wire.levels import Zone
-from tests.support import builders, natsd
+from tests.support import builders, natsd, system
 from tests.support import running as support
 from tests.support.hub import at_hub
 

@@ -14,13 +14,12 @@ import numpy as np
 import onnx
 import openai
 import pytest
-import system
 from aiohttp import web
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from sync.audit import chain
-from tests.support import modelling, running
+from tests.support import modelling, running, system
 from tests.support.modelling import DECODERS
 
 ONPREM = system.Place("frankfurt-onprem", "on_premise", "frankfurt", api=True)

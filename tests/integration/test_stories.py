@@ -12,9 +12,9 @@ from pathlib import Path
 
 import openai
 import pytest
-import system
 
 from tests.support import running as support
+from tests.support import system
 
 
 def post(running: system.System, path: str, body: bytes, key: str | None = None, **headers: str) -> tuple[int, dict, dict]:

@@ -8,10 +8,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
-import system
 
-from edge_agent import identity
+from edge_agent.identity import identity
 from tests.support import running as support
+from tests.support import system
 from tests.support.sites import SITE, Cuttable
 
 CANARY = "canary-7f3a9"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sync.bundle import api_key, snapshot
+from sync.bundle import snapshot
 from sync.bundle.snapshot import Snapshot
 from sync.kit.ids import AgentId, DecisionId, ModelName, PrincipalId, Region, RequestId, SiteId, TenantId
+from sync.policy import api_key
 from sync.wire import codec
 from sync.wire.levels import CacheScope, Level, Zone
 from sync.wire.messages import Run, Ticket

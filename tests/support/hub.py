@@ -7,13 +7,12 @@ import contextlib
 import json
 import urllib.request
 
-import system
-
 from orchestrator.ledger import records
 from orchestrator.ledger.records import Wanted
 from orchestrator.store.database import Database
 from orchestrator.store.ledger_reading import SqlLedgerReader
 from tests.support import running as support
+from tests.support import system
 
 
 def at_hub(running: system.System, *arguments: object, code: int = 0) -> str:

@@ -12,7 +12,7 @@ from edge_agent.inference.repository import adding
 from edge_agent.inference.repository.adding import Wish
 from edge_agent.inference.repository.folder import ModelsFolder
 from edge_agent.inference.repository.lifecycle import Limits, Repository
-from orchestrator import distribution
+from orchestrator.distribution import packages as distribution
 from sync.crypto.signing import Signer
 
 HUB = Signer(bytes(range(32)))

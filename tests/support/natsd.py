@@ -8,8 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from orchestrator import broker
-from orchestrator.certificates import Certificates
+from orchestrator.authority.certificates import Certificates
+from orchestrator.broker import process as broker_process
 from orchestrator.fleet.admission import Admitted
 from sync.bus.nats import Login
 from sync.kit.clock import SystemClock
@@ -35,15 +35,15 @@ class NatsServer:
         return self.certificates.login(f"tls://127.0.0.1:{self.port}")
 
     def write(self, agents: list[Admitted]) -> None:
-        at = broker.Reachable("127.0.0.1", self.port, self.certificates.server, self.certificates.trusted)
-        (self._folder / "nats.conf").write_text(broker.configuration(at, self._folder / "js", agents))
+        at = broker_process.Reachable("127.0.0.1", self.port, self.certificates.server, self.certificates.trusted)
+        (self._folder / "nats.conf").write_text(broker_process.configuration(at, self._folder / "js", agents))
 
     def start(self) -> None:
         if not (self._folder / "nats.conf").exists():
             self.write([])
         with (self._folder / "log").open("ab") as output:
             self._process = subprocess.Popen(
-                [broker.executable(), "-c", str(self._folder / "nats.conf")], stdout=output, stderr=output
+                [broker_process.executable(), "-c", str(self._folder / "nats.conf")], stdout=output, stderr=output
             )
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:

@@ -42,6 +42,6 @@ def stub(folder: Path, *, fails: bool = False) -> Path:
         (library / "edge_agent").mkdir(parents=True)
         (library / "edge_agent/__init__.py").write_text("")
         (library / "edge_agent/cli.py").write_text("raise SystemExit('this release is broken')\n" if fails else "cli = None\n")
-        (library / "edge_agent/run_cli.py").write_text("")
+        (library / "edge_agent/commands/run.py").write_text("")
         (library / "edge_agent/settings.py").write_text("def read():\n    return None\n")
     return library

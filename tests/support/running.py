@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import openai
-import system
+
+from tests.support import system
 
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / "packaging" / "models" / "repository"

@@ -9,10 +9,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import system
-
 from sync.kit.faults import Fault
 from tests.support import running as support
+from tests.support import system
 from tests.support.proxy import Proxy
 
 SITE = system.Place("frankfurt-onprem", "on_premise", "frankfurt", api=True)

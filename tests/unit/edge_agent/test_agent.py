@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent import identity
-from edge_agent.cache.answers import Answer, AnswerCache
-from edge_agent.guard import Guard
+from edge_agent.identity import identity
 from edge_agent.inference import manifest
 from edge_agent.inference.generate import chat_template
 from edge_agent.inference.port import BadPayload, ContextExceeded, Piece
 from edge_agent.inference.repository.lifecycle import Loaded
 from edge_agent.inference.text import StopStrings, Tokens
-from edge_agent.runner import Runner
+from edge_agent.work.cache import Answer, AnswerCache
+from edge_agent.work.guard import Guard
+from edge_agent.work.runner import Runner
 from sync.audit import chain
 from sync.audit.journal import Journal
 from sync.bundle import snapshot
@@ -318,7 +318,7 @@ def test_a_chat_template_runs_in_a_sandbox() -> None:
 
 
 def test_an_agent_is_admitted_step_by_step_and_told_which_is_missing(tmp_path: Path, keys: keyring.Keyring) -> None:
-    from orchestrator import authority as authorities
+    from orchestrator.authority import authority as authorities
     from sync.crypto import authority
     from sync.wire import enrolment
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import broker, settings
+from orchestrator import settings
 from orchestrator.access import keys as access
+from orchestrator.broker import process as broker_process
 from orchestrator.fleet import admission
 from orchestrator.fleet.presence import SILENT_S, Presence
 from orchestrator.ledger import segments, verify
@@ -21,13 +22,14 @@ from orchestrator.routing import plan as plans
 from orchestrator.tenants import compiler, document
 from sync.audit import chain, checkpoint, proving
 from sync.audit.tiles import Edge
-from sync.bundle import decide, snapshot
-from sync.bundle.decide import Facts
-from sync.bundle.limits import LimitReached, Limits
+from sync.bundle import snapshot
 from sync.crypto import keyring, signing
 from sync.kit import errors
 from sync.kit.clock import ManualClock
 from sync.kit.ids import AgentId, Epoch, Region, TenantId
+from sync.policy import decide
+from sync.policy.decide import Facts
+from sync.serving.limits import LimitReached, Limits
 from sync.wire import enrolment
 from sync.wire.levels import Level, Zone
 from sync.wire.messages import Beat
@@ -217,8 +219,8 @@ def test_a_key_is_issued_for_a_role_and_a_name() -> None:
 
 def test_an_agent_may_use_only_its_own_subjects(keys: keyring.Keyring) -> None:
     admitted = admission.Admitted(builders.agent("edge-1", "dublin", Zone.ON_PREMISE), admission.Certified(b"", b"", 0, 0))
-    at = broker.Reachable("127.0.0.1", 4222, Path("/c"), Path("/t"), 7422)
-    told = json.loads(broker.configuration(at, Path("/x"), [admitted]))
+    at = broker_process.Reachable("127.0.0.1", 4222, Path("/c"), Path("/t"), 7422)
+    told = json.loads(broker_process.configuration(at, Path("/x"), [admitted]))
     assert told["jetstream"]["sync_interval"] == "always"
     for tls in (told["tls"], told["leafnodes"]["tls"]):
         assert tls["verify_and_map"] and tls["handshake_first"] and tls["min_version"] == "1.3"

@@ -1,1 +1,0 @@
-"""Answers that were given before, encrypted on the agent's disk."""

@@ -1,0 +1,1 @@
+"""The commands of ringfence-agent, one file a noun: what a person at a site types. Composes; decides nothing."""

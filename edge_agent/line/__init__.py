@@ -1,0 +1,1 @@
+"""The line to the hub: its state, what goes out and comes in over it, and the ways without one."""

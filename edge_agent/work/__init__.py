@@ -1,0 +1,1 @@
+"""What runs here, for whichever hub asked: the check of each ticket, the run, its cache, erasure."""

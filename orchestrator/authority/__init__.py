@@ -1,0 +1,1 @@
+"""The hub's certificate authority, and the certificates of its own processes."""

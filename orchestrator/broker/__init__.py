@@ -1,0 +1,1 @@
+"""The NATS server that the hub starts itself, or its own that follows the fleet."""

@@ -1,0 +1,1 @@
+"""What happens to records: taken from agents and from the hub itself, kept, forwarded, witnessed, carried."""

@@ -1,0 +1,1 @@
+"""The life of a request, once, for hub and site."""

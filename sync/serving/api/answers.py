@@ -1,0 +1,177 @@
+"""Answers in OpenAI's forms: completions, whole and streamed, embeddings, and rerank's, which others have laid down."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from aiohttp import web
+
+from sync.kit import errors
+from sync.serving.api.bodies import RerankBody
+
+WRITE_TIMEOUT_S = 30.0
+"""Seconds that one write to a slow client may take before its stream ends."""
+Vectors = npt.NDArray[np.float32]
+
+
+class NoAnswer(errors.Retryable):
+    """What the model's side answered is not what was asked for."""
+
+    code = "agent_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one request. `reused`: of the prompt's, those that were computed before."""
+
+    prompt: int
+    completion: int = 0
+    reused: int = 0
+
+    def told(self, *, generated: bool) -> dict[str, object]:
+        """As OpenAI tells it, of a completion or of an embedding."""
+        if not generated:
+            return {"prompt_tokens": self.prompt, "total_tokens": self.prompt}
+        return {
+            "prompt_tokens": self.prompt, "completion_tokens": self.completion, "total_tokens": self.prompt + self.completion,
+            "prompt_tokens_details": {"cached_tokens": self.reused},
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One of the answers to a prompt. `scores`: its tokens' log probabilities in OpenAI's form, or nothing."""
+
+    text: str
+    finish: str
+    scores: Sequence[object] = ()
+
+
+def completion(request: str, model: str, answers: Sequence[Answered], usage: Usage) -> dict[str, object]:
+    """A chat.completion."""
+    choices = [
+        {
+            "index": i,
+            "message": {"role": "assistant", "content": answer.text},
+            "logprobs": {"content": list(answer.scores)} if answer.scores else None,
+            "finish_reason": answer.finish,
+        }
+        for i, answer in enumerate(answers)
+    ]
+    return {
+        "id": f"chatcmpl-{request}", "object": "chat.completion", "created": int(time.time()), "model": model,
+        "choices": choices, "usage": usage.told(generated=True),
+    }  # fmt: skip
+
+
+class Frames:
+    """The events of one streamed completion."""
+
+    def __init__(self, request: str, model: str, *, with_usage: bool) -> None:
+        self._base = {
+            "id": f"chatcmpl-{request}", "object": "chat.completion.chunk", "created": int(time.time()), "model": model,
+        }  # fmt: skip
+        self._with_usage = with_usage
+
+    def begin(self, choices: int) -> bytes:
+        """The first event of each answer: who speaks."""
+        return b"".join(self._event(number, {"role": "assistant", "content": ""}) for number in range(choices))
+
+    def piece(self, text: str, choice: int = 0, scores: Sequence[object] = ()) -> bytes:
+        return self._event(choice, {"content": text}, scores)
+
+    def end(self, finishes: Mapping[int, str], usage: Usage) -> bytes:
+        """The last events: why each answer ended, the usage where it was wanted, and [DONE]."""
+        last = b"".join(self._event(number, {}, finish=finish) for number, finish in sorted(finishes.items()))
+        if self._with_usage:
+            last += event({**self._base, "choices": [], "usage": usage.told(generated=True)})
+        return last + b"data: [DONE]\n\n"
+
+    def _event(self, choice: int, delta: dict[str, object], scores: Sequence[object] = (), finish: str | None = None) -> bytes:
+        told = {
+            "index": choice, "delta": delta, "logprobs": {"content": list(scores)} if scores else None, "finish_reason": finish,
+        }  # fmt: skip
+        return event({**self._base, "choices": [told], **({"usage": None} if self._with_usage else {})})
+
+
+def event(body: dict[str, object]) -> bytes:
+    """One server-sent event."""
+    return b"data: " + json.dumps(body, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n"
+
+
+async def open_stream(request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:
+    """A response that events can be written to."""
+    response = web.StreamResponse(headers=dict(headers))
+    response.content_type = "text/event-stream"
+    response.headers["cache-control"] = "no-cache"
+    await response.prepare(request)
+    return response
+
+
+async def write(response: web.StreamResponse, data: bytes) -> None:
+    """Writes to a stream. Raises ConnectionResetError where the client reads too slowly."""
+    try:
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            await response.write(data)
+    except TimeoutError as error:
+        raise ConnectionResetError("the client reads too slowly") from error
+
+
+def respond(body: dict[str, object], headers: Mapping[str, str]) -> web.Response:
+    """A JSON answer. Half a character that a model made becomes a replacement character."""
+    data = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+    return web.Response(body=data, content_type="application/json", headers=dict(headers))
+
+
+def embeddings(result: Mapping[str, object], model: str, encoding: str, usage: Usage) -> dict[str, object]:
+    """A list of embeddings. A text that was cut is marked so. Raises NoAnswer."""
+    vectors, cut = _vectors(result), _cut(result)
+    rows = [
+        {
+            "object": "embedding", "index": i, "embedding": _encoded(vector, encoding),
+            **({"truncated": True} if i in cut else {}),
+        }
+        for i, vector in enumerate(vectors)
+    ]  # fmt: skip
+    return {"object": "list", "data": rows, "model": model, "usage": usage.told(generated=False)}
+
+
+def ranking(result: Mapping[str, object], body: RerankBody, usage: Usage) -> dict[str, object]:
+    """The documents by relevance, the best first. Raises NoAnswer."""
+    scores, cut, texts = result.get("scores"), _cut(result), body.texts
+    if not isinstance(scores, (list, tuple)) or len(scores) != len(texts):
+        raise NoAnswer("The answer holds no relevance of the documents.")
+    order = sorted(range(len(texts)), key=lambda i: (-scores[i], i))[: body.top_n]
+    rows = [
+        {
+            "index": i, "relevance_score": scores[i], **({"document": {"text": texts[i]}} if body.return_documents else {}),
+            **({"truncated": True} if i in cut else {}),
+        }
+        for i in order
+    ]  # fmt: skip
+    return {"object": "list", "results": rows, "model": body.model, "usage": usage.told(generated=False)}
+
+
+def _cut(result: Mapping[str, object]) -> set[object]:
+    """Which texts were longer than the model takes."""
+    told = result.get("truncated")
+    return set(told) if isinstance(told, (list, tuple)) else set()
+
+
+def _vectors(result: Mapping[str, object]) -> Vectors:
+    """[texts, dimensions] in float32. Raises NoAnswer where it is not that."""
+    data, width = result.get("vectors"), result.get("width")
+    if not isinstance(data, bytes) or not isinstance(width, int) or width < 1 or len(data) % (4 * width):
+        raise NoAnswer("The answer holds no vectors.")
+    return np.frombuffer(data, dtype="<f4").reshape(-1, width)
+
+
+def _encoded(vector: Vectors, encoding: str) -> list[float] | str:
+    return base64.b64encode(vector.tobytes()).decode() if encoding == "base64" else vector.tolist()

@@ -1,0 +1,246 @@
+"""The HTTP surface of hub and sites, over a real server: bodies, answers, errors, streams."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+from collections.abc import AsyncIterator
+
+import aiohttp
+import numpy as np
+import pytest
+from aiohttp import web
+
+from sync.kit import errors
+from sync.policy.authenticate import InvalidKey
+from sync.policy.authorize import Forbidden
+from sync.policy.decide import PolicyDenied, Reason
+from sync.serving.api import answers, bodies, headers
+from sync.serving.api.answers import Answered, Frames, NoAnswer, Usage
+from sync.serving.api.errors import BadRequest, Responses, TooLarge, of_aiohttp
+from sync.serving.api.server import TOLD, Server
+from sync.serving.ask import Ask
+from sync.serving.limits import LimitReached
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class Lost(errors.Retryable):
+    """An error that only this test's side knows."""
+
+
+class Told(errors.RingfenceError):
+    """An error whose code decides."""
+
+
+RAISED = {
+    "key": InvalidKey("no key"), "forbidden": Forbidden("no"), "limit": LimitReached("slowly", retry_after_s=2.5), "lost": Lost("gone"),
+    "policy": PolicyDenied("nowhere", reasons=(Reason("r", "why"),), level="restricted", decision="dec_1"),
+    "coded": Told("full", code="overloaded"), "uncoded": Told("odd", code="odd"), "inside": ZeroDivisionError("secret words"),
+    "large": TooLarge("large"), "badly": BadRequest("wrong", param="x"), "aiohttp": web.HTTPMethodNotAllowed("GET", ["POST"]),
+}  # fmt: skip
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[str]:
+    """A server whose handlers give back what they understood."""
+
+    async def chat(request: web.Request) -> web.StreamResponse:
+        body = await bodies.read(request, bodies.ChatBody)
+        ask = body.ask(request, 100)
+        return web.json_response({"payload": ask.payload, "texts": ask.texts, "batch": ask.batch, "level": ask.declared.label, "trace": ask.trace, "no_store": ask.no_store, "max_tokens": ask.max_tokens})  # fmt: skip
+
+    async def other(request: web.Request) -> web.StreamResponse:
+        kind = {"embeddings": bodies.EmbeddingsBody, "rerank": bodies.RerankBody, "classify": bodies.ClassifyBody, "decisions": bodies.DecisionBody}[request.match_info["kind"]]  # fmt: skip
+        ask: Ask = (await bodies.read(request, kind)).ask(request, 0)  # type: ignore[attr-defined]
+        return web.json_response({"task": ask.task, "texts": ask.texts, "payload": ask.payload})
+
+    async def fail(request: web.Request) -> web.StreamResponse:
+        raise RAISED[request.match_info["name"]]
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        frames = Frames("req_1", "m", with_usage=True)
+        response = await answers.open_stream(request, {"x-test": "1"})
+        await answers.write(response, frames.begin(2) + frames.piece("hé\ud83d", 1, [{"token": "h"}]))
+        if "fail" in request.query:
+            error = Lost("in the middle")
+            await answers.write(response, answers.event(RESPONSES.body_of(error, request[headers.REQUEST_ID])))
+            await response.write_eof()
+            request[TOLD] = response
+            raise error
+        await answers.write(response, frames.end({0: "stop", 1: "length"}, Usage(3, 4, 2)))
+        await response.write_eof()
+        return response
+
+    routes = [web.post("/chat", chat), web.post("/other/{kind}", other), web.get("/fail/{name}", fail), web.get("/stream", stream)]
+    server = Server(routes, RESPONSES, option="--port", max_body=1 << 20)
+    port = await server.start("127.0.0.1", 0)
+    with pytest.raises(errors.Misconfigured, match="Choose another"):
+        await Server([], RESPONSES, option="--port").start("127.0.0.1", port)
+    yield f"http://127.0.0.1:{port}"
+    await server.stop()
+
+
+RESPONSES = Responses(((Lost, 502),), by_code={Told: 500})
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+SAY = {"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}
+
+
+async def test_a_chat_body_becomes_a_payload_with_only_what_was_asked_for(site: str, http: aiohttp.ClientSession) -> None:
+    sent = {"x-ringfence-level": "internal", "traceparent": TRACE, "cache-control": "no-store"}
+    async with http.post(f"{site}/chat", json=SAY, headers=sent) as response:
+        told = await response.json()
+        assert response.headers["traceparent"] == TRACE and response.headers["x-request-id"].startswith("req_")
+    assert told["texts"] == ["ab"] and told["level"] == "internal" and told["trace"] == TRACE and told["no_store"]
+    assert set(told["payload"]) == {"messages", "max_tokens", "temperature", "top_p", "seed", "stop"}
+    assert told["payload"]["max_tokens"] == 100 and told["max_tokens"] is None
+    more = {
+        **SAY, "n": 2, "top_k": 3, "logprobs": True, "top_logprobs": 2, "stop": "x", "service_tier": "flex", "max_completion_tokens": 7,
+        "logit_bias": {"5": -1}, "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
+    }  # fmt: skip
+    async with http.post(f"{site}/chat", json=more) as response:
+        told = await response.json()
+    payload = told["payload"]
+    assert (payload["n"], payload["top_k"], payload["top_logprobs"], payload["stop"], payload["max_tokens"]) == (2, 3, 2, ["x"], 7)
+    assert payload["logit_bias"] == {"5": -1} and told["batch"]
+    assert payload["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+WRONG = {
+    "no JSON": ("/chat", b"{", 400, "invalid_json", None), "no object": ("/chat", b"[]", 400, "invalid_request", None),
+    "no messages": ("/chat", {"model": "m", "messages": []}, 400, "invalid_request", "messages"),
+    "a part that is no text": ("/chat", {"model": "m", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "invalid_request", None),
+    "too many tokens": ("/chat", {**SAY, "max_tokens": 101}, 400, "max_tokens_exceeded", "max_tokens"),
+    "tools": ("/chat", {**SAY, "tools": [{}]}, 400, "invalid_request", "tools"),
+    "a form without its schema": ("/chat", {**SAY, "response_format": {"type": "json_schema"}}, 400, "invalid_request", "response_format"),
+    "a bias over its limit": ("/chat", {**SAY, "logit_bias": {"1": 101}}, 400, "invalid_request", None),
+    "scores of nothing": ("/chat", {**SAY, "top_logprobs": 1}, 400, "invalid_request", None),
+    "an empty text": ("/other/embeddings", {"model": "m", "input": ["a", ""]}, 400, "invalid_request", "input"),
+    "an empty document": ("/other/rerank", {"model": "m", "query": "q", "documents": [{"text": ""}]}, 400, "invalid_request", "documents"),
+    "both of two": ("/other/decisions", {"input": "x", "messages": SAY["messages"]}, 400, "invalid_request", None),
+    "a body over the server's cap": ("/chat", b"x" * (2 << 20), 413, "request_too_large", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_a_wrong_body_is_told_by_its_field(site: str, http: aiohttp.ClientSession, name: str) -> None:
+    path, body, status, code, param = WRONG[name]
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    async with http.post(site + path, data=io.BytesIO(data)) as response:
+        error = (await response.json())["error"]
+    assert (response.status, error["code"]) == (status, code), error
+    assert param is None or error["param"].startswith(param)
+
+
+async def test_a_level_that_is_none_is_refused(site: str, http: aiohttp.ClientSession) -> None:
+    async with http.post(f"{site}/chat", json=SAY, headers={"x-ringfence-level": "cosmic"}) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (400, "invalid_level")
+
+
+TEXTS = {
+    "embeddings": ({"model": "m", "input": "a"}, "embed", ["a"]), "classify": ({"input": ["a", "b"]}, "classify", ["a", "b"]),
+    "rerank": ({"model": "m", "query": "q", "documents": ["a", {"text": "b"}]}, "rerank", ["q", "a", "b"]),
+    "decisions": ({"messages": SAY["messages"]}, "generate", ["ab"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+async def test_every_text_of_a_body_is_classified(site: str, http: aiohttp.ClientSession, kind: str) -> None:
+    body, task, texts = TEXTS[kind]
+    async with http.post(f"{site}/other/{kind}", json=body) as response:
+        told = await response.json()
+    assert (told["task"], told["texts"]) == (task, texts)
+
+
+STATUSES = {
+    "key": (401, "invalid_api_key"), "forbidden": (403, "forbidden"), "limit": (429, "rate_limit_exceeded"), "lost": (502, "unavailable"),
+    "policy": (403, "policy_denied"), "coded": (503, "overloaded"), "uncoded": (500, "odd"), "inside": (500, "internal_error"),
+    "large": (413, "request_too_large"), "badly": (400, "invalid_request"), "aiohttp": (405, "method_not_allowed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STATUSES)
+async def test_errors_have_their_status_and_openais_form(site: str, http: aiohttp.ClientSession, name: str) -> None:
+    async with http.get(f"{site}/fail/{name}") as response:
+        error = (await response.json())["error"]
+    assert (response.status, error["code"]) == STATUSES[name]
+    assert error["request_id"] == response.headers["x-request-id"] and "secret" not in error["message"]
+    if name == "limit":
+        assert response.headers["retry-after"] == "3"
+    if name == "policy":
+        assert error["reasons"] == [{"rule": "r", "why": "why"}] and response.headers["x-ringfence-level"] == "restricted"
+
+
+async def test_a_path_that_is_none_is_told_so(site: str, http: aiohttp.ClientSession) -> None:
+    async with http.get(f"{site}/nothing") as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
+    assert of_aiohttp(web.HTTPNotModified()) is None
+
+
+async def events(http: aiohttp.ClientSession, url: str) -> list[object]:
+    async with http.get(url) as response:
+        assert response.content_type == "text/event-stream"
+        lines = [line[6:].strip() async for line in response.content if line.startswith(b"data: ")]
+    return [line if line == b"[DONE]" else json.loads(line) for line in lines]
+
+
+async def test_a_stream_has_openais_events(site: str, http: aiohttp.ClientSession) -> None:
+    first, second, piece, *ends, usage, done = await events(http, f"{site}/stream")
+    assert [event["choices"][0]["index"] for event in (first, second)] == [0, 1]  # type: ignore[index]
+    assert piece["choices"][0]["delta"] == {"content": "hé?"}  # type: ignore[index]  # half a character is replaced
+    assert piece["choices"][0]["logprobs"] == {"content": [{"token": "h"}]}  # type: ignore[index]
+    assert [event["choices"][0]["finish_reason"] for event in ends] == ["stop", "length"]  # type: ignore[index]
+    assert usage["usage"]["total_tokens"] == 7 and usage["usage"]["prompt_tokens_details"] == {"cached_tokens": 2}  # type: ignore[index]
+    assert done == b"[DONE]"
+
+
+async def test_an_error_in_a_stream_is_an_event_and_nothing_follows(site: str, http: aiohttp.ClientSession) -> None:
+    *_, last = await events(http, f"{site}/stream?fail=1")
+    assert last["error"]["message"] == "in the middle"  # type: ignore[index]
+
+
+def test_whole_answers() -> None:
+    told = answers.completion("req_1", "m", [Answered("a", "stop"), Answered("b", "length", [{"token": "b"}])], Usage(1, 2))
+    assert [choice["logprobs"] for choice in told["choices"]] == [None, {"content": [{"token": "b"}]}]  # type: ignore[attr-defined]
+    vectors = np.array([[1, 2], [3, 4]], dtype="<f4")
+    result = {"vectors": vectors.tobytes(), "width": 2, "truncated": (1,)}
+    plain = answers.embeddings(result, "m", "float", Usage(5))
+    packed = answers.embeddings(result, "m", "base64", Usage(5))
+    assert [row["embedding"] for row in plain["data"]] == [[1, 2], [3, 4]]  # type: ignore[attr-defined]
+    assert ["truncated" in row for row in plain["data"]] == [False, True]  # type: ignore[attr-defined]
+    assert base64.b64decode(packed["data"][1]["embedding"]) == vectors[1].tobytes()  # type: ignore[index]
+    assert plain["usage"] == {"prompt_tokens": 5, "total_tokens": 5}
+    body = bodies.RerankBody(model="m", query="q", documents=["a", "b", "c"], top_n=2)
+    ranked = answers.ranking({"scores": (0.1, 0.9, 0.1)}, body, Usage(1))
+    assert [row["index"] for row in ranked["results"]] == [1, 0]  # type: ignore[attr-defined]
+    for wrong in ({}, {"vectors": b"123", "width": 2}, {"vectors": b"", "width": 0}):
+        with pytest.raises(NoAnswer):
+            answers.embeddings(wrong, "m", "float", Usage(1))
+    with pytest.raises(NoAnswer):
+        answers.ranking({"scores": (1.0,)}, body, Usage(1))
+    assert answers.respond({"a": "\ud83d"}, {"x": "y"}).body == b'{"a": "?"}'
+
+
+async def test_a_client_that_reads_too_slowly_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stuck:
+        async def write(self, data: bytes) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(answers, "WRITE_TIMEOUT_S", 0.01)
+    with pytest.raises(ConnectionResetError):
+        await answers.write(Stuck(), b"x")  # type: ignore[arg-type]
+
+
+def test_other_texts_take_the_places_of_the_requests_own() -> None:
+    ask = Ask("r", "generate", "m", ("a",), {"messages": [{"role": "user", "content": "a"}], "n": 1})  # type: ignore[arg-type]
+    assert ask.saying(["x"]) == {"messages": [{"role": "user", "content": "x"}], "n": 1}
+    assert Ask("r", "embed", "m", ("a",), {"input": ("a",)}).saying(["x"]) == {"input": ("x",)}  # type: ignore[arg-type]
