@@ -46,10 +46,21 @@ class Forwarder:
         session = self._session_to(SealingKey(snapshot.bundle.hub_key))
         frame = session.seal(
             Forward(
-                ask.request, key, ask.task, ask.model or "", ask.texts, codec.pack(ask.payload), ask.stream,
-                ask.max_tokens or 0, ask.declared, ask.no_store, ask.batch, ask.trace, ask.subject,
+                request=ask.request,
+                key=key,
+                task=ask.task,
+                model=ask.model or "",
+                texts=ask.texts,
+                payload=codec.pack(ask.payload),
+                stream=ask.stream,
+                max_tokens=ask.max_tokens or 0,
+                declared=ask.declared,
+                no_store=ask.no_store,
+                batch=ask.batch,
+                trace=ask.trace,
+                subject=ask.subject,
             )
-        )  # fmt: skip
+        )
         conversation = await self._bus.converse(subjects.ask(self._me.id), frame)
         ended = False
 

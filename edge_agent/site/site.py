@@ -236,9 +236,15 @@ class Site:
         ask, decision, tenant = decided.ask, decided.decision, decided.principal.tenant
         deadline = self._clock.wall() + REQUEST_S
         ticket = Ticket(
-            tenant.id, decided.principal.id, decision.level, decided.id, decision.zones, decision.regions,
-            decision.bundle_serial, deadline,
-        )  # fmt: skip
+            tenant=tenant.id,
+            principal=decided.principal.id,
+            level=decision.level,
+            decision=decided.id,
+            zones=decision.zones,
+            regions=decision.regions,
+            bundle_serial=decision.bundle_serial,
+            expires=deadline,
+        )
         self.guard.admit(ticket)
         vault = None
         if decided.agent.zone in decision.redact:
@@ -246,9 +252,18 @@ class Site:
         payload = ask.payload if vault is None else ask.saying(vault.redact(ask.texts, decided.assessment.findings))
         cache = CacheScope.NONE if ask.no_store else decision.cache
         run = Run(
-            ask.request, ticket, ask.task, ModelName(str(ask.model)), folder, codec.pack(payload), ask.stream, cache,
-            tenant.cache_ttl_s, deadline, ask.batch,
-        )  # fmt: skip
+            request=ask.request,
+            ticket=ticket,
+            task=ask.task,
+            model=ModelName(str(ask.model)),
+            folder=folder,
+            payload=codec.pack(payload),
+            stream=ask.stream,
+            cache=cache,
+            cache_ttl_s=tenant.cache_ttl_s,
+            deadline=deadline,
+            batch=ask.batch,
+        )
         return run, vault
 
     def _check_contact(self, principal: Principal) -> None:

@@ -128,10 +128,16 @@ class Runner:
         ms = (time.perf_counter() - began) * 1000
         await reply(
             Done(
-                run.request, answer.result, answer.prompt_tokens, answer.completion_tokens, answer.finish,
-                served.cached, served.chunks, ms,
+                request=run.request,
+                result=answer.result,
+                prompt_tokens=answer.prompt_tokens,
+                completion_tokens=answer.completion_tokens,
+                finish=answer.finish,
+                cached=served.cached,
+                chunks=served.chunks,
+                compute_ms=ms,
             )
-        )  # fmt: skip
+        )
 
     async def _answer(self, run: Run, reply: Reply, served: Served) -> Answer:
         """From the cache or from the engine; a stream's pieces go out on the way."""

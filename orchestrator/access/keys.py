@@ -49,4 +49,9 @@ def issue(tenant: str, name: str, role: str, *, expires: float = NEVER) -> Issue
     text = api_key.mint()
     parsed = api_key.parse(text)
     assert parsed is not None  # noqa: S101 - what was minted parses, by its own test
-    return Issued(text, Key(parsed.id, parsed.digest, TenantId(tenant), PrincipalId(name), (role,), expires))
+    return Issued(
+        text,
+        Key(
+            id=parsed.id, digest=parsed.digest, tenant=TenantId(tenant), principal=PrincipalId(name), roles=(role,), expires=expires
+        ),
+    )

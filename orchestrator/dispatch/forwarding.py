@@ -120,9 +120,15 @@ class Forwarding:
                 for number, finish in sorted(outcome.finishes.items())
             ]  # fmt: skip
         done = Done(
-            forward.request, codec.pack(result), outcome.prompt_tokens, outcome.completion_tokens, outcome.finish,
-            outcome.cached, pieces, outcome.compute_ms,
-        )  # fmt: skip
+            request=forward.request,
+            result=codec.pack(result),
+            prompt_tokens=outcome.prompt_tokens,
+            completion_tokens=outcome.completion_tokens,
+            finish=outcome.finish,
+            cached=outcome.cached,
+            chunks=pieces,
+            compute_ms=outcome.compute_ms,
+        )
         await send(done)
 
 
@@ -133,9 +139,13 @@ def _packed(scores: tuple[object, ...]) -> bytes:
 def _placed(exchange: Exchange, request: RequestId) -> Placed:
     decided, choice = exchange.decided, exchange.outcome.choice
     return Placed(
-        request, decided.decision.level, decided.id, choice.zone.value if choice else "", choice.region if choice else "",
-        choice.agent if choice else "",
-    )  # fmt: skip
+        request=request,
+        level=decided.decision.level,
+        decision=decided.id,
+        zone=choice.zone.value if choice else "",
+        region=choice.region if choice else "",
+        agent=choice.agent if choice else "",
+    )
 
 
 def _ask(forward: Forward, agent: AgentId) -> Ask:

@@ -323,15 +323,23 @@ class Pipeline:
             payload = admitted.ask.saying(vault.redact(admitted.ask.texts, decided.assessment.findings))
         deadline = self._clock.wall() + self._timing.request_s
         ticket = Ticket(
-            admitted.principal.tenant.id, admitted.principal.id, decision.level, decided.id,
-            decision.zones, decision.regions, decision.bundle_serial, deadline,
+            tenant=admitted.principal.tenant.id, principal=admitted.principal.id, level=decision.level, decision=decided.id,
+            zones=decision.zones, regions=decision.regions, bundle_serial=decision.bundle_serial, expires=deadline,
         )  # fmt: skip
         cache = CacheScope.NONE if admitted.ask.no_store else decision.cache
         return Run(
-            admitted.ask.request, ticket, admitted.ask.task, admitted.model.name if admitted.model else ModelName(""),
-            choice.folder, codec.pack(payload), admitted.ask.stream, cache,
-            admitted.principal.tenant.cache_ttl_s, deadline, admitted.ask.batch,
-        )  # fmt: skip
+            request=admitted.ask.request,
+            ticket=ticket,
+            task=admitted.ask.task,
+            model=admitted.model.name if admitted.model else ModelName(""),
+            folder=choice.folder,
+            payload=codec.pack(payload),
+            stream=admitted.ask.stream,
+            cache=cache,
+            cache_ttl_s=admitted.principal.tenant.cache_ttl_s,
+            deadline=deadline,
+            batch=admitted.ask.batch,
+        )
 
     def _nobody(self, decided: Decided, failure: errors.RingfenceError | None) -> errors.RingfenceError:
         """Why no agent of the plan has answered."""

@@ -130,4 +130,6 @@ def named(text: str) -> AgentId:
 
 def agent_of(request: enrolment.Request, name: AgentId, at: Place) -> Agent:
     """The record of a new agent."""
-    return Agent(name, at.site, at.zone, request.signing_key, request.sealing_key, at.tenants)
+    return Agent(
+        id=name, site=at.site, zone=at.zone, signing_key=request.signing_key, sealing_key=request.sealing_key, tenants=at.tenants
+    )

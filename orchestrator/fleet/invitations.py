@@ -62,4 +62,11 @@ def check(found: Invitation | None, token: Token, pepper: bytes, now: float) -> 
 
 def agent_of(invitation: Invitation, signing_key: bytes, sealing_key: bytes) -> Agent:
     """The record of the agent that came by an invitation."""
-    return Agent(invitation.name, invitation.site, invitation.zone, signing_key, sealing_key, invitation.tenants)
+    return Agent(
+        id=invitation.name,
+        site=invitation.site,
+        zone=invitation.zone,
+        signing_key=signing_key,
+        sealing_key=sealing_key,
+        tenants=invitation.tenants,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.ledger.checkpoints import Checkpoints
@@ -15,6 +15,7 @@ from sync.kit import errors
 from sync.kit.ids import AgentId
 from sync.wire import codec, parcels
 from sync.wire.messages import Envelope, ProofRequest
+from sync.wire.types import replace
 
 _FRAMES: tuple[type[Envelope | ProofRequest], ...] = (Envelope, ProofRequest)
 

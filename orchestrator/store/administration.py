@@ -70,6 +70,13 @@ class SqlKeys:
         async with self._database.reading() as connection:
             rows = await connection.execute(select(tables.keys).where(tables.keys.c.revoked_at.is_(None)))
             return [
-                Key(KeyId(r.id), r.digest, TenantId(r.tenant), PrincipalId(r.principal), tuple(r.roles.split(",")), r.expires)
+                Key(
+                    id=KeyId(r.id),
+                    digest=r.digest,
+                    tenant=TenantId(r.tenant),
+                    principal=PrincipalId(r.principal),
+                    roles=tuple(r.roles.split(",")),
+                    expires=r.expires,
+                )
                 for r in rows
             ]

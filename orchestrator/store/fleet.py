@@ -163,8 +163,13 @@ def _certified(certified: Certified) -> dict[str, object]:
 
 def _admitted(row: Row[Any]) -> Admitted:
     agent = Agent(
-        AgentId(row.id), SiteId(row.site), Zone(row.zone), row.signing_key, row.sealing_key, _tenants(row.tenants)
-    )  # fmt: skip
+        id=AgentId(row.id),
+        site=SiteId(row.site),
+        zone=Zone(row.zone),
+        signing_key=row.signing_key,
+        sealing_key=row.sealing_key,
+        tenants=_tenants(row.tenants),
+    )
     certified = Certified(row.certificate_key, row.certificate_before, row.certificate_issued, row.certificate_expires)
     return Admitted(agent, certified, row.locked)
 

@@ -161,7 +161,15 @@ class Classification(_Part):
         """As the bundle has it."""
         return snapshot.Classification(
             recognizers=tuple(
-                snapshot.Recognizer(r.name, r.type, r.category, r.pattern, r.score, tuple(r.context), r.whole_words)
+                snapshot.Recognizer(
+                    name=r.name,
+                    type=r.type,
+                    category=r.category,
+                    pattern=r.pattern,
+                    score=r.score,
+                    context=tuple(r.context),
+                    whole_words=r.whole_words,
+                )
                 for r in self.recognizers
             ),
             deny=tuple(snapshot.WordList(f"deny-{category}", category, tuple(entries)) for category, entries in self.deny.items()),

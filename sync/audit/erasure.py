@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from sync.crypto import signing
 from sync.kit import errors
 from sync.kit.ids import AgentId, Epoch
 from sync.wire import codec
 from sync.wire.messages import Erase, Erased
+from sync.wire.types import replace
 
 MOST = 10_000
 """Records in one order."""

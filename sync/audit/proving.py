@@ -11,7 +11,7 @@ Invariants, each with a test of its words:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sync.audit import chain, checkpoint, merkle
 from sync.audit.checkpoint import Checkpoint
@@ -20,6 +20,7 @@ from sync.kit import errors
 from sync.kit.ids import TenantId
 from sync.wire import codec
 from sync.wire.messages import Pin, Proof, ProofRequest, TreeProof
+from sync.wire.types import replace
 
 SIGNER_NAME = "ringfence-hub"
 ORIGIN = "ringfence/ledger"
@@ -76,7 +77,16 @@ class Proved:
 
 def request(position: chain.Position, first: int, pins: Sequence[Pinned], wall: float, signer: signing.Signer) -> ProofRequest:
     """An author's signed request; it says where the author's journal stands, so that what never comes is missed."""
-    made = ProofRequest(position.author, position.epoch, first, tuple(p.pin for p in pins), position.next, position.head, wall, b"")
+    made = ProofRequest(
+        agent=position.author,
+        epoch=position.epoch,
+        first=first,
+        pins=tuple(p.pin for p in pins),
+        next=position.next,
+        head=position.head,
+        wall=wall,
+        signature=b"",
+    )
     return replace(made, signature=signer.sign(signing.JOURNAL_HEAD, _request_bytes(made)))
 
 

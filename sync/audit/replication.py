@@ -16,7 +16,7 @@ from sync.audit import chain
 from sync.crypto import signing
 from sync.kit import errors
 from sync.kit.ids import AgentId, Epoch
-from sync.wire import codec
+from sync.wire import codec, types
 from sync.wire.messages import Content, Envelope, Receipt
 
 
@@ -67,7 +67,14 @@ def make_envelope(
 ) -> Envelope:
     """An envelope of consecutive entries, signed over the hash of the last one; with what is retained of them."""
     head = chain.Position(author, epoch, first + len(entries), chain.link(entries[-1]))
-    return Envelope(author, epoch, first, tuple(entries), chain.sign_head(head, signer), tuple(contents))
+    return Envelope(
+        agent=author,
+        epoch=epoch,
+        first=first,
+        entries=tuple(entries),
+        signature=chain.sign_head(head, signer),
+        contents=tuple(contents),
+    )
 
 
 def receive(position: chain.Position, envelope: Envelope, key: signing.PublicKey, known_head: bytes | None) -> Intake:
@@ -97,8 +104,8 @@ def receive(position: chain.Position, envelope: Envelope, key: signing.PublicKey
 
 def make_receipt(position: chain.Position, now: float, hub: signing.Signer) -> Receipt:
     """The hub's word that it holds everything up to this position."""
-    receipt = Receipt(position.author, position.epoch, position.next, position.head, now, b"")
-    return replace(receipt, signature=hub.sign(signing.RECEIPT, _receipt_bytes(receipt)))
+    receipt = Receipt(agent=position.author, epoch=position.epoch, upto=position.next, head=position.head, time=now, signature=b"")
+    return types.replace(receipt, signature=hub.sign(signing.RECEIPT, _receipt_bytes(receipt)))
 
 
 def check_receipt(receipt: Receipt, hub: signing.PublicKey, author: AgentId, epoch: Epoch) -> None:

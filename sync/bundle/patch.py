@@ -5,23 +5,20 @@ A patch needs no trust of its own: what it makes must be, byte for byte, what th
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sync.bundle.snapshot import MAX_BUNDLE, Bundle, Signed
 from sync.kit import errors
-from sync.wire import codec
-from sync.wire.messages import Bytes, Closed, Int, Str
+from sync.wire import codec, types
+from sync.wire.types import Bytes, Closed, Int, Str
 
 WORTH_BYTES = 64 * codec.KIB
 """A bundle below this size is sent whole."""
 _LISTS = {"tenants": "id", "keys": "id", "models": "name", "sites": "id", "agents": "id"}
 
 
-@dataclass(frozen=True, slots=True)
-class Part(Closed):
+class Part(Closed, frozen=True):
     """One of the bundle's lists: the ids in their new order, and in msgpack those items that are new or different."""
 
     list: Str
@@ -29,8 +26,7 @@ class Part(Closed):
     items: tuple[Bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Patch(Closed):
+class Patch(Closed, frozen=True):
     """From the bundle of serial `base` to the one that this signature is of. `rest`: its other fields, in msgpack."""
 
     KIND: ClassVar[str] = "bundle_patch"
@@ -53,11 +49,11 @@ def make(old: Bundle, new: Bundle, signature: bytes) -> bytes:
     for name, key in _LISTS.items():
         before = {getattr(item, key): item for item in getattr(old, name)}
         items: Sequence[Any] = getattr(new, name)
-        changed = tuple(codec.pack(codec.plain(item)) for item in items if before.get(getattr(item, key)) != item)
+        changed = tuple(codec.pack_value(item) for item in items if before.get(getattr(item, key)) != item)
         same = not changed and [getattr(item, key) for item in items] == list(before)
         if not same:
             parts.append(Part(name, tuple(getattr(item, key) for item in items), changed))
-    rest = {field.name: getattr(new, field.name) for field in dataclasses.fields(new) if field.name not in _LISTS}
+    rest = {name: getattr(new, name) for name in types.fields(Bundle) if name not in _LISTS}
     return codec.encode(Patch(old.serial, codec.pack(rest), tuple(parts), signature))
 
 
@@ -78,5 +74,5 @@ def apply(base: bytes, frame: bytes) -> bytes:
             body[part.list] = tuple(changed.get(name) or kept[name] for name in part.order)
         except KeyError as error:
             raise errors.Corrupt(f"A patch of {part.list} names what neither bundle has.") from error
-    ordered = {field.name: body[field.name] for field in dataclasses.fields(Bundle) if field.name in body}
+    ordered = {name: body[name] for name in types.fields(Bundle) if name in body}
     return codec.encode(Signed(codec.pack([codec.VERSION, Bundle.KIND, ordered]), patch.signature))

@@ -9,7 +9,6 @@ Invariants, each with a test of its words:
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from sync.crypto import signing
@@ -18,13 +17,12 @@ from sync.kit.ids import AgentId, KeyId, ModelName, PrincipalId, Region, SiteId,
 from sync.wire import codec
 from sync.wire.codec import KIB, MIB
 from sync.wire.levels import Level, Zone
-from sync.wire.messages import Bool, Bytes, Closed, Int, Str
+from sync.wire.types import Bool, Bytes, Closed, Int, Str, always, replace
 
 MAX_BUNDLE = 32 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class Route(Closed):
+class Route(Closed, frozen=True):
     """Where one level may run: zones in the tenant's order of preference; jurisdictions, none meaning any."""
 
     level: Level
@@ -32,8 +30,7 @@ class Route(Closed):
     jurisdictions: tuple[Str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Rule(Closed):
+class Rule(Closed, frozen=True, kw_only=True):
     """Narrows or denies what it matches. Each empty condition matches all; the filled ones must all hold."""
 
     id: Str
@@ -47,8 +44,7 @@ class Rule(Closed):
     jurisdictions: tuple[Str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits(Closed):
+class Limits(Closed, frozen=True):
     """What a tenant may use: a minute is a sliding one (token bucket); 0 means none at all."""
 
     requests_per_minute: Int
@@ -57,8 +53,7 @@ class Limits(Closed):
     max_tokens_per_request: Int
 
 
-@dataclass(frozen=True, slots=True)
-class Recognizer(Closed):
+class Recognizer(Closed, frozen=True, kw_only=True):
     """A tenant's own kind of finding: a pattern in RE2's syntax, and words of which one must stand near."""
 
     name: Str
@@ -70,8 +65,7 @@ class Recognizer(Closed):
     whole_words: Bool
 
 
-@dataclass(frozen=True, slots=True)
-class WordList(Closed):
+class WordList(Closed, frozen=True):
     """Words and phrases that are always found, as this category."""
 
     name: Str
@@ -79,55 +73,50 @@ class WordList(Closed):
     entries: tuple[Str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LevelFor(Closed):
+class LevelFor(Closed, frozen=True):
     """The level that a category or an entity type has for a tenant."""
 
     name: Str
     level: Level
 
 
-@dataclass(frozen=True, slots=True)
-class Classification(Closed):
+class Classification(Closed, frozen=True, kw_only=True):
     """What a tenant changes of the classifier. `budget_ms`: milliseconds that the model may take for one request."""
 
-    recognizers: tuple[Recognizer, ...] = ()
-    deny: tuple[WordList, ...] = ()
-    allow: tuple[Str, ...] = ()
-    phone_regions: tuple[Str, ...] = ()
-    disabled: tuple[Str, ...] = ()
-    categories: tuple[LevelFor, ...] = ()
-    types: tuple[LevelFor, ...] = ()
-    together: Int = 2
-    many: Int = 5
-    model: Bool = True
-    budget_ms: Int = 250
-    over_budget: Level = Level.CONFIDENTIAL
+    recognizers: tuple[Recognizer, ...] = always(())
+    deny: tuple[WordList, ...] = always(())
+    allow: tuple[Str, ...] = always(())
+    phone_regions: tuple[Str, ...] = always(())
+    disabled: tuple[Str, ...] = always(())
+    categories: tuple[LevelFor, ...] = always(())
+    types: tuple[LevelFor, ...] = always(())
+    together: Int = always(2)
+    many: Int = always(5)
+    model: Bool = always(True)
+    budget_ms: Int = always(250)
+    over_budget: Level = always(Level.CONFIDENTIAL)
 
 
-@dataclass(frozen=True, slots=True)
-class Redaction(Closed):
+class Redaction(Closed, frozen=True):
     """In these zones what was found is replaced before a request runs there. `mode`: empty for none."""
 
-    mode: Str = ""
-    zones: tuple[Zone, ...] = ()
+    mode: Str = always("")
+    zones: tuple[Zone, ...] = always(())
 
 
-@dataclass(frozen=True, slots=True)
-class Retention(Closed):
+class Retention(Closed, frozen=True):
     """How many days records are kept, by level; and the public key that contents are sealed to, where they are retained at all."""
 
-    days: tuple[Int, ...] = ()
-    contents: Bool = False
-    key: Bytes = b""
+    days: tuple[Int, ...] = always(())
+    contents: Bool = always(False)
+    key: Bytes = always(b"")
 
     def keeps(self, level: Level, age_s: float) -> bool:
         """Whether a record of this level and age is still to be kept."""
         return not self.days or age_s < self.days[level] * 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class Tenant(Closed):
+class Tenant(Closed, frozen=True, kw_only=True):
     """A customer organisation, or a unit of one.
 
     `forward_at_most`: what came to a site and is more sensitive is not sent on over the hub.
@@ -146,18 +135,17 @@ class Tenant(Closed):
     cache_ttl_s: Int
     grace_s: Int
     sites: tuple[SiteId, ...]
-    classification: Classification = Classification()
-    redaction: Redaction = Redaction()
-    retention: Retention = Retention()
-    forward_at_most: Level = Level.RESTRICTED
+    classification: Classification = always(Classification())
+    redaction: Redaction = always(Redaction())
+    retention: Retention = always(Retention())
+    forward_at_most: Level = always(Level.RESTRICTED)
 
     def route(self, level: Level) -> Route:
         """The route of this level. Every compiled tenant has one a level."""
         return self.routes[level]
 
 
-@dataclass(frozen=True, slots=True)
-class Key(Closed):
+class Key(Closed, frozen=True, kw_only=True):
     """An API key as its digest: nobody can make the key from it."""
 
     id: KeyId
@@ -168,16 +156,14 @@ class Key(Closed):
     expires: float
 
 
-@dataclass(frozen=True, slots=True)
-class Deployment(Closed):
+class Deployment(Closed, frozen=True):
     """One way to serve a model: a folder of the agents' repositories, in these zones."""
 
     folder: Str
     zones: tuple[Zone, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Model(Closed):
+class Model(Closed, frozen=True):
     """A name that apps ask for. `task`: generate, embed or classify."""
 
     name: ModelName
@@ -185,8 +171,7 @@ class Model(Closed):
     deployments: tuple[Deployment, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Site(Closed):
+class Site(Closed, frozen=True):
     """One installation in a region."""
 
     id: SiteId
@@ -194,11 +179,9 @@ class Site(Closed):
     jurisdiction: Str
 
 
-@dataclass(frozen=True, slots=True)
-class Agent(Closed):
+class Agent(Closed, frozen=True, kw_only=True):
     """The hub's record of an agent: its zone and site come from here, never from what it claims."""
 
-    ADDED: ClassVar[tuple[str, ...]] = ("tenants",)
     id: AgentId
     site: SiteId
     zone: Zone
@@ -211,8 +194,7 @@ class Agent(Closed):
         return not self.tenants or tenant in self.tenants
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle(Closed):
+class Bundle(Closed, frozen=True, kw_only=True):
     """All that a decision needs. `issued` is seconds since 1970; `hub_key` is what sites seal requests to the
     hub to; `site` whose bundle it is, empty for the hub's own.
     """
@@ -226,12 +208,11 @@ class Bundle(Closed):
     models: tuple[Model, ...]
     sites: tuple[Site, ...]
     agents: tuple[Agent, ...]
-    hub_key: Bytes = b""
-    site: Str = ""
+    hub_key: Bytes = always(b"")
+    site: Str = always("")
 
 
-@dataclass(frozen=True, slots=True)
-class Signed(Closed):
+class Signed(Closed, frozen=True):
     """A bundle's exact bytes and the hub's signature over them."""
 
     KIND: ClassVar[str] = "signed_bundle"

@@ -1,4 +1,4 @@
-"""Frames: msgpack arrays `[version, kind, body]`. The door to msgpack.
+"""Frames: msgpack arrays `[version, kind, body]`. The door to msgpack and msgspec.
 
 Invariants, each with a test of its words:
 - a frame larger than the cap of its kind is refused before it is parsed;
@@ -10,21 +10,20 @@ Invariants, each with a test of its words:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import threading
-import typing
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import msgpack
-import pydantic
+import msgspec
 
 from sync.kit import errors
+from sync.wire import types
+from sync.wire.types import Closed
 
 VERSION = 1
-KIB = 1024
-MIB = 1024 * KIB
+KIB, MIB = types.KIB, types.MIB
 
 
 class BadFrame(errors.Corrupt):
@@ -34,44 +33,89 @@ class BadFrame(errors.Corrupt):
 
 
 class Message(Protocol):
-    """A frozen dataclass with the name of its kind and the most bytes that a frame of it may have."""
+    """A frozen value (see types.Closed) with its kind's name and the most bytes that a frame of it may have."""
 
     KIND: ClassVar[str]
     CAP: ClassVar[int]
+    __struct_fields__: ClassVar[tuple[str, ...]]
 
 
 M = TypeVar("M", bound=Message)
+C = TypeVar("C", bound=Closed)
+
+_SHORT_MAP = 15
+"""Entries up to which a msgpack map has a head of one byte."""
+_ENCODER = msgspec.msgpack.Encoder()
+_OUTER = msgspec.msgpack.Decoder(tuple[int, str, msgspec.Raw])
 
 
 def encode(message: Message) -> bytes:
-    """The frame of a message. Raises BadFrame where it would exceed the cap of its kind."""
-    body = plain(message)
-    data = pack([VERSION, message.KIND, body])
+    """Return the frame of a message. Raises BadFrame where it would exceed the cap of its kind."""
+    data = _ENCODER.encode((VERSION, message.KIND, message))
+    if len(message.__struct_fields__) > _SHORT_MAP:
+        # msgspec sizes the head of a map by the fields that there are, msgpack by those that are written: the shorter
+        # head is the one of version 0.1, and frames stay the bytes that they were.
+        data = pack(unpack(data))
     if len(data) > message.CAP:
         raise BadFrame(f"A {message.KIND} frame of {len(data)} bytes is over its cap of {message.CAP}.")
     return data
 
 
 def decode(data: bytes, *kinds: type[M]) -> M:
-    """The message in a frame, which must be of one of these kinds. Raises BadFrame."""
+    """Return the message in a frame, which must be of one of these kinds. Raises BadFrame."""
     if len(data) > max(kind.CAP for kind in kinds):
-        raise BadFrame(f"A frame of {len(data)} bytes is over the cap of {', '.join(k.KIND for k in kinds)}.")
-    match unpack(data):
-        case (int() as version, _, _) if version != VERSION:
-            raise BadFrame(f"A frame of version {version} came; this side speaks version {VERSION}.")
-        case (int(), str() as name, dict() as body):
-            found = next((kind for kind in kinds if name == kind.KIND), None)
-        case _:
-            raise BadFrame("A frame is not an array of version, kind and body.")
+        raise BadFrame(f"A frame of {len(data)} bytes is over the cap of {_named(kinds)}.")
+    try:
+        version, name, body = _OUTER.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadFrame("A frame is not an array of version, kind and body.") from error
+    if version != VERSION:
+        raise BadFrame(f"A frame of version {version} came; this side speaks version {VERSION}.")
+    found = next((kind for kind in kinds if name == kind.KIND), None)
     if found is None:
-        raise BadFrame(f"A frame of kind {name[:40]!r} came where {', '.join(k.KIND for k in kinds)} was expected.")
+        raise BadFrame(f"A frame of kind {name[:40]!r} came where {_named(kinds)} was expected.")
     if len(data) > found.CAP:
         raise BadFrame(f"A {name} frame of {len(data)} bytes is over its cap of {found.CAP}.")
+    return cast(M, _read(found, body, f"A {name} frame"))
+
+
+def pack_value(value: Closed) -> bytes:
+    """Return the msgpack bytes of a value without a frame around it: what is sent inside another message."""
+    return _ENCODER.encode(value)
+
+
+def read_value(kind: type[C], data: bytes) -> C:
+    """Return the value in bytes that `pack_value` made. Raises BadFrame."""
+    return cast(C, _read(kind, data, f"A value of {kind.__name__}"))
+
+
+def pack_any(value: Any) -> bytes:
+    """Return the msgpack bytes of values of the wire, such as a tuple of them."""
+    return _ENCODER.encode(value)
+
+
+def read_any(kind: Any, data: bytes, what: str) -> Any:
+    """Return what `pack_any` made, checked against a type. `what` names it for people. Raises BadFrame."""
+    return _read(kind, data, what)
+
+
+def _read(kind: Any, data: bytes | msgspec.Raw, what: str) -> Any:
     try:
-        return cast(M, _adapter(found).validate_python(body))
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise BadFrame(f"A {name} frame is wrong at {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+        return _decoder(kind).decode(data)
+    except msgspec.ValidationError as error:
+        # msgspec names the place as $.field[0]; its sentence speaks of types alone, never of a value.
+        raise BadFrame(f"{what} is wrong: {error}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadFrame("Bytes that are not msgpack came.") from error
+
+
+def _named(kinds: tuple[type[Message], ...]) -> str:
+    return ", ".join(kind.KIND for kind in kinds)
+
+
+@functools.cache
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(kind)
 
 
 def pack(value: object) -> bytes:
@@ -97,37 +141,3 @@ def unpack(data: bytes) -> Any:
         return msgpack.unpackb(data, use_list=False, raw=False, strict_map_key=True, max_ext_len=0)
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise BadFrame("Bytes that are not msgpack came.") from error
-
-
-def plain(message: object) -> dict[str, object]:
-    """A dataclass as a map, nested ones too. Enums need nothing: they are integers and strings."""
-    kind: type = type(message)
-    found: dict[str, object] = {name: getattr(message, name) for name in kind.__slots__}  # type: ignore[attr-defined]
-    for name in _nesting(kind):
-        value = found[name]
-        found[name] = tuple(map(plain, value)) if isinstance(value, tuple) else plain(value)
-    for name, default in _added(kind):
-        if found[name] == default:
-            del found[name]
-    return found
-
-
-@functools.cache
-def _added(kind: type) -> tuple[tuple[str, object], ...]:
-    """The fields that a later version added, as its class names them in ADDED, with their defaults."""
-    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
-    return tuple((name, defaults[name]) for name in getattr(kind, "ADDED", ()))
-
-
-@functools.cache
-def _nesting(kind: type) -> tuple[str, ...]:
-    """The fields of a message that hold further dataclasses, one or a tuple of them."""
-    hints = typing.get_type_hints(kind)
-    inner = {name: (*typing.get_args(hint), hint) for name, hint in hints.items()}
-    return tuple(name for name in kind.__slots__ if any(map(dataclasses.is_dataclass, inner[name])))  # type: ignore[attr-defined]
-
-
-@functools.cache
-def _adapter(kind: type[M]) -> pydantic.TypeAdapter[M]:
-    # Enums and nested dataclasses arrive as plain values, so the check is lax there and strict on scalars, by annotation.
-    return pydantic.TypeAdapter(kind)

@@ -5,12 +5,11 @@ The keys of the bucket are digests, since names may hold what a subject may not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from sync.crypto import digest
 from sync.wire.codec import MIB
-from sync.wire.messages import Bytes, Closed, Int, Str
+from sync.wire.types import Bytes, Closed, Int, Str
 
 BUCKET = "rf_models"
 RELEASE = "_release"
@@ -19,8 +18,7 @@ CHUNK = 512 * 1024
 """Bytes of a chunk; the last one of a file is shorter."""
 
 
-@dataclass(frozen=True, slots=True)
-class PackedFile(Closed):
+class PackedFile(Closed, frozen=True):
     """One file: its size in bytes and the SHA-256 of each of its chunks, one after another."""
 
     name: Str
@@ -28,8 +26,7 @@ class PackedFile(Closed):
     chunks: Bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Package(Closed):
+class Package(Closed, frozen=True):
     """A version of a model. `signature` is the hub's over `manifest`, which names each file's own SHA-256."""
 
     KIND: ClassVar[str] = "package"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sync.crypto import signing
 from sync.kit import errors
 from sync.wire import codec
 from sync.wire.messages import HubBeat, Welcome
+from sync.wire.types import replace
 
 
 def make(time: float, serial: int, hub: signing.Signer) -> bytes:

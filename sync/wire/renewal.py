@@ -6,7 +6,6 @@ the agent's own signing key, which the hub knows from the admission. The answer 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from sync.crypto import authority, digest, signing
@@ -14,13 +13,12 @@ from sync.kit import errors
 from sync.kit.ids import AgentId
 from sync.wire import codec
 from sync.wire.codec import KIB
-from sync.wire.messages import Bytes, Closed, Str
+from sync.wire.types import Bytes, Closed, Str, replace
 
 GRANTED = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Renewal(Closed):
+class Renewal(Closed, frozen=True):
     """Give me a certificate for this request. `certificate`: the last one with its chain; `proof`: by its key, over the request."""
 
     KIND: ClassVar[str] = "renewal"
@@ -32,8 +30,7 @@ class Renewal(Closed):
     signature: Bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Renewed(Closed):
+class Renewed(Closed, frozen=True):
     """The next certificate with its chain, and the roots to trust; or the code and the sentence of a refusal. Signed by the hub."""
 
     KIND: ClassVar[str] = "renewed"

@@ -117,9 +117,15 @@ def _catch_up(folder: Path) -> list[Row]:
     finally:
         made.stop_all()
     rows = [
-        at_least(f"catch-up of {BACKLOG:,} records, agent to ledger (limit: bare JetStream publish and bulk insert)", rate, "records/s", limit, 0.5),
+        at_least(
+            f"catch-up of {BACKLOG:,} records, agent to ledger (limit: bare JetStream publish and bulk insert)",
+            rate,
+            "records/s",
+            limit,
+            0.5,
+        ),
         at_least("the same, until proved and sealed at the agent", proved, "records/s", limit),
-    ]  # fmt: skip
+    ]
     for name, seen in memory.items():
         quarter = max(1, len(seen) // 4)
         early, late = max(seen[:quarter]), max(seen[-quarter:])
@@ -223,7 +229,11 @@ async def _admit(hub: Path, folder: Path) -> list[dict[str, str]]:
     logins = [{"id": f"site-{n}"} for n in range(AGENTS)]
     for login in logins:
         agent = snapshot.Agent(
-            AgentId(login["id"]), SiteId("frankfurt"), Zone.ON_PREMISE, secrets.token_bytes(32), secrets.token_bytes(32)
+            id=AgentId(login["id"]),
+            site=SiteId("frankfurt"),
+            zone=Zone.ON_PREMISE,
+            signing_key=secrets.token_bytes(32),
+            sealing_key=secrets.token_bytes(32),
         )
         key = authority.new_key()
         chain = held.certify_agent(agent.id, authority.request(key), time.time(), 86_400)

@@ -42,7 +42,21 @@ class Many:
             changed = functools.partial(self._changed, len(self._links))
             bus = NatsBus(Login(str(told["url"]), me, pems / f"{me}.pem", pems / "roots.pem"), me, agent=me, on_change=changed)
             guard = Guard(state, me, site, hub, bytes(32), clock, lambda *_: None)
-            beat = Beat(me, "boot", "0", (), 0, 0, 1, 0.0, 0, Epoch("e"), 0, 0, 0)
+            beat = Beat(
+                agent=me,
+                boot="boot",
+                version="0",
+                models=(),
+                running=0,
+                queued=0,
+                capacity=1,
+                latency_ms=0.0,
+                bundle_serial=0,
+                journal_epoch=Epoch("e"),
+                journal_next=0,
+                journal_receipted=0,
+                journal_proved=0,
+            )
             self._links.append(Link(bus, bus, guard, me, site, lambda beat=beat: beat, clock, lambda *_: None))
 
     def _changed(self, number: int, up: bool) -> None:

@@ -14,6 +14,7 @@ from sync.wire.messages import (
     Cancel,
     Chunk,
     Content,
+    Credit,
     Done,
     Envelope,
     Erase,
@@ -46,6 +47,7 @@ GOLDEN = {
         Chunk(R, 3, "hé"),
         "9301a56368756e6b85a772657175657374a57265715f31a873657175656e636503a474657874a368c3a9a663686f69636500a673636f726573c400",
     ),
+    "credit": (Credit(R, 9), "9301a663726564697482a772657175657374a57265715f31a47570746f09"),
     "cancel": (Cancel(R), "9301a663616e63656c81a772657175657374a57265715f31"),
     "ping": (Ping(R), "9301a470696e6781a772657175657374a57265715f31"),
     "pong": (Pong(True), "9301a4706f6e6781a7776f726b696e67c3"),
@@ -56,21 +58,62 @@ GOLDEN = {
 }
 DIGESTS = {
     "run": (builders.run(), "9cee93cd71b22e98bb9f7f4080112200"),
-    "done": (Done(R, b"\x80", 1, 2, "stop", False, 0, 1.5), "b1492627eac7b2638b85029a5229d11f"),
+    "done": (
+        Done(
+            request=R, result=b"\x80", prompt_tokens=1, completion_tokens=2, finish="stop", cached=False, chunks=0, compute_ms=1.5
+        ),
+        "b1492627eac7b2638b85029a5229d11f",
+    ),
     "failed": (Failed(R, "overloaded", "Full.", True, 2.0), "e5523def86f08f1f9218106943f3e866"),
     "sealed": (Sealed("s1", b"k", b"g", b"b"), "fb0b8d58481aa22754d16884fd8b24e9"),
-    "beat": (Beat(AgentId("a"), "b", "0", ("guide",), 1, 0, 16, 2.5, 3, Epoch("e"), 9, 4, 2), "8f46511805cf7b275bf2af8afa5e0568"),
+    "beat": (
+        Beat(
+            agent=AgentId("a"),
+            boot="b",
+            version="0",
+            models=("guide",),
+            running=1,
+            queued=0,
+            capacity=16,
+            latency_ms=2.5,
+            bundle_serial=3,
+            journal_epoch=Epoch("e"),
+            journal_next=9,
+            journal_receipted=4,
+            journal_proved=2,
+        ),
+        "8f46511805cf7b275bf2af8afa5e0568",
+    ),
     "envelope": (
-        Envelope(AgentId("a"), Epoch("e"), 0, (b"x",), b"s", (Content(0, b"c", b"k"),)),
+        Envelope(
+            agent=AgentId("a"), epoch=Epoch("e"), first=0, entries=(b"x",), signature=b"s", contents=(Content(0, b"c", b"k"),)
+        ),
         "59198b547a8807c70315ff8e1d114b8f",
     ),
-    "receipt": (Receipt(AgentId("a"), Epoch("e"), 1, b"h", 2.0, b"s"), "bac5184a14f4d3b57b41741aaa017599"),
+    "receipt": (
+        Receipt(agent=AgentId("a"), epoch=Epoch("e"), upto=1, head=b"h", time=2.0, signature=b"s"),
+        "bac5184a14f4d3b57b41741aaa017599",
+    ),
     "forward": (
-        Forward(R, "rf_live_x", "generate", "guide", ("hello",), b"\x80", True, 9, Level.PUBLIC, False, False, "", "jane"),
+        Forward(
+            request=R,
+            key="rf_live_x",
+            task="generate",
+            model="guide",
+            texts=("hello",),
+            payload=b"\x80",
+            stream=True,
+            max_tokens=9,
+            declared=Level.PUBLIC,
+            no_store=False,
+            batch=False,
+            trace="",
+            subject="jane",
+        ),
         "66974cd882539c7714bd996114561fc0",
     ),
     "placed": (
-        Placed(R, Level.INTERNAL, DecisionId("dec_1"), "on_premise", "eu-central-1", "a"),
+        Placed(request=R, level=Level.INTERNAL, decision=DecisionId("dec_1"), zone="on_premise", region="eu-central-1", agent="a"),
         "d0390209dafc9abf0f166362e44dc074",
     ),
     "hello": (Hello(AgentId("a"), b"n"), "ec332a67845b938f511ffcadf8781b0e"),
@@ -83,7 +126,16 @@ DIGESTS = {
     "renewed": (Renewed(b"c", b"t", "", "", b"s"), "3ca8dc42b25694ab0dc9c1804a19beb1"),
     "hub_beat": (HubBeat(1.0, 7, b"s"), "a1c0b64d2d559f9521a8f029398487f8"),
     "proof_request": (
-        ProofRequest(AgentId("a"), Epoch("e"), 3, (Pin("ringfence/ledger/t", 9),), 12, b"h", 1.0, b"s"),
+        ProofRequest(
+            agent=AgentId("a"),
+            epoch=Epoch("e"),
+            first=3,
+            pins=(Pin("ringfence/ledger/t", 9),),
+            next=12,
+            head=b"h",
+            wall=1.0,
+            signature=b"s",
+        ),
         "0ab7e87dc3d48056315a080e82106f4b",
     ),
     "proof": (

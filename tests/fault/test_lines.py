@@ -20,7 +20,7 @@ from sync.crypto import keyring, signing
 from sync.kit.crashpoints import VARIABLE
 from sync.kit.faults import Fault
 from sync.wire import codec, subjects
-from tests.support import interception, system
+from tests.support import builders, interception, system
 from tests.support import running as support
 from tests.support.sites import SITE, Cuttable
 
@@ -276,21 +276,18 @@ def _damaged(bundle: snapshot.Bundle, hub: signing.Signer) -> bytes:
 
 
 def _foreign(bundle: snapshot.Bundle, hub: signing.Signer) -> bytes:
-    import dataclasses
 
-    return snapshot.sign(dataclasses.replace(_later(bundle), site="dublin"), hub)
+    return snapshot.sign(builders.replaced(_later(bundle), site="dublin"), hub)
 
 
 def _old(bundle: snapshot.Bundle, hub: signing.Signer) -> bytes:
-    import dataclasses
 
-    return snapshot.sign(dataclasses.replace(bundle, serial=bundle.serial - 1), hub)
+    return snapshot.sign(builders.replaced(bundle, serial=bundle.serial - 1), hub)
 
 
 def _later(bundle: snapshot.Bundle) -> snapshot.Bundle:
-    import dataclasses
 
-    return dataclasses.replace(bundle, serial=bundle.serial + 1000)
+    return builders.replaced(bundle, serial=bundle.serial + 1000)
 
 
 BUNDLES = {

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
+from typing import Any, TypeVar
 
 from sync.bundle import snapshot
 from sync.bundle.snapshot import Snapshot
 from sync.kit.ids import AgentId, DecisionId, ModelName, PrincipalId, Region, RequestId, SiteId, TenantId
 from sync.policy import api_key
-from sync.wire import codec
+from sync.wire import codec, types
 from sync.wire.levels import CacheScope, Level, Zone
 from sync.wire.messages import Run, Ticket
+
+V = TypeVar("V")
+
+
+def replaced(value: V, **changes: Any) -> V:
+    """Return a value, of the wire or a dataclass, with other fields."""
+    if isinstance(value, types.Closed):
+        return types.replace(value, **changes)
+    return dataclasses.replace(value, **changes)  # type: ignore[type-var]
+
 
 SITES = (
     snapshot.Site(SiteId("frankfurt"), Region("eu-central-1"), "eu"),
@@ -45,7 +56,7 @@ def rule(**fields: object) -> snapshot.Rule:
 def agent(name: str, site: str, zone: Zone, keys: object | None = None) -> snapshot.Agent:
     signing = keys.signer.public_key if keys else bytes(32)  # type: ignore[attr-defined]
     sealing = keys.opener.public_key if keys else bytes(32)  # type: ignore[attr-defined]
-    return snapshot.Agent(AgentId(name), SiteId(site), zone, signing, sealing)
+    return snapshot.Agent(id=AgentId(name), site=SiteId(site), zone=zone, signing_key=signing, sealing_key=sealing)
 
 
 AGENTS = (
@@ -61,8 +72,14 @@ def model(name: str = "guide", task: str = "generate", zones: tuple[Zone, ...] =
 
 def bundle(**fields: object) -> snapshot.Bundle:
     known = {
-        "serial": 1, "issued": 1_700_000_000.0, "tenants": (tenant(),), "keys": (), "models": (model(),), "sites": SITES, "agents": AGENTS,
-    }  # fmt: skip
+        "serial": 1,
+        "issued": 1_700_000_000.0,
+        "tenants": (tenant(),),
+        "keys": (),
+        "models": (model(),),
+        "sites": SITES,
+        "agents": AGENTS,
+    }
     return snapshot.Bundle(**{**known, **fields})  # type: ignore[arg-type]
 
 
@@ -74,7 +91,14 @@ def key(tenant_name: str = "acme", role: str = "user", expires: float = float("i
     text = api_key.mint()
     parsed = api_key.parse(text)
     assert parsed is not None
-    return text, snapshot.Key(parsed.id, parsed.digest, TenantId(tenant_name), PrincipalId("app"), (role,), expires)
+    return text, snapshot.Key(
+        id=parsed.id,
+        digest=parsed.digest,
+        tenant=TenantId(tenant_name),
+        principal=PrincipalId("app"),
+        roles=(role,),
+        expires=expires,
+    )
 
 
 def ticket(**fields: object) -> Ticket:
@@ -107,4 +131,4 @@ def payload(text: str, **fields: object) -> dict[str, object]:
 
 
 def later(run_message: Run, **fields: object) -> Run:
-    return replace(run_message, **fields)
+    return types.replace(run_message, **fields)

@@ -291,14 +291,14 @@ def test_invariant_5_whatever_is_changed_in_a_ledger_is_reported(at: int, data) 
         case "byte":
             entry = bytearray(rows[at].entry)
             entry[data.draw(st.integers(0, len(entry) - 1))] ^= 1
-            rows[at] = dataclasses.replace(rows[at], entry=bytes(entry))
+            rows[at] = builders.replaced(rows[at], entry=bytes(entry))
         case "removed":
             del rows[at]
         case "swapped":
             a, b = rows[at], rows[at - 1]
-            rows[at], rows[at - 1] = dataclasses.replace(a, entry=b.entry), dataclasses.replace(b, entry=a.entry)
+            rows[at], rows[at - 1] = builders.replaced(a, entry=b.entry), builders.replaced(b, entry=a.entry)
         case "tenant":
-            rows[at] = dataclasses.replace(rows[at], tenant=TenantId("z"), index=0)
+            rows[at] = builders.replaced(rows[at], tenant=TenantId("z"), index=0)
         case "note":
             notes[0] = (notes[0][0], notes[0][1].replace("\n", "\n\n", 1))
         case "other hub":
@@ -315,10 +315,10 @@ def test_invariant_5_whatever_is_changed_in_a_ledger_is_reported(at: int, data) 
 def test_a_record_whose_time_is_over_leaves_the_ledger_provable() -> None:
     rows, positions, notes, signer = ledger(["x", "y", "x", "x"])
     for gone in (0, 2, 3):
-        rows[gone] = dataclasses.replace(rows[gone], entry=chain.link(rows[gone].entry))
+        rows[gone] = builders.replaced(rows[gone], entry=chain.link(rows[gone].entry))
     report = report_on(rows, positions, notes, signer)
     assert report.intact and report.expired == 3
-    rows[2] = dataclasses.replace(rows[2], entry=bytes(32))
+    rows[2] = builders.replaced(rows[2], entry=bytes(32))
     assert not report_on(rows, positions, notes, signer).intact
 
 

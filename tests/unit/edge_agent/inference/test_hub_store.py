@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from sync.crypto.signing import Signer
 from sync.kit import errors
 from sync.wire import codec, packages
 from sync.wire.packages import CHUNK
-from tests.support import modelling
+from tests.support import builders, modelling
 from tests.support.modelling import DECODERS, HUB
 
 
@@ -112,9 +111,9 @@ async def test_another_hubs_model_is_refused(bus: Counted, source: Path) -> None
 
 
 FORGED = {
-    "a chunk that is another": lambda package, file: dataclasses.replace(file, chunks=bytes(32) + file.chunks[32:]),
-    "a file outside": lambda package, file: dataclasses.replace(file, name="../../evil"),
-    "a hidden file": lambda package, file: dataclasses.replace(file, name=".profile"),
+    "a chunk that is another": lambda package, file: builders.replaced(file, chunks=bytes(32) + file.chunks[32:]),
+    "a file outside": lambda package, file: builders.replaced(file, name="../../evil"),
+    "a hidden file": lambda package, file: builders.replaced(file, name=".profile"),
 }
 
 
@@ -124,7 +123,7 @@ async def test_a_forged_list_of_files_is_refused(tmp_path: Path, bus: Counted, s
     await published(bus, source)
     package = await hub_store.find(bus, "m", "", HUB.public_key)
     files = tuple(FORGED[name](package, file) for file in package.files)
-    await bus.put(packages.BUCKET, packages.package_key("m", ""), codec.encode(dataclasses.replace(package, files=files)))
+    await bus.put(packages.BUCKET, packages.package_key("m", ""), codec.encode(builders.replaced(package, files=files)))
     models = ModelsFolder(tmp_path / "models")
     with pytest.raises(BadPackage):
         await hub_store.fetch(bus, models, await hub_store.find(bus, "m", "", HUB.public_key), adding.say_nothing)

@@ -36,7 +36,21 @@ class Line:
         exchange = Exchange()
         self.hub, self.bus = MemoryBus(exchange), MemoryBus(exchange)
         self.guard = Guard(folder, ME, SITE, keys.signer.public_key, keys.at_rest, clock, self._note)
-        beat = Beat(ME, "b", "0", (), 0, 0, 1, 0.0, 0, Epoch("e"), 0, 0, 0)
+        beat = Beat(
+            agent=ME,
+            boot="b",
+            version="0",
+            models=(),
+            running=0,
+            queued=0,
+            capacity=1,
+            latency_ms=0.0,
+            bundle_serial=0,
+            journal_epoch=Epoch("e"),
+            journal_next=0,
+            journal_receipted=0,
+            journal_proved=0,
+        )
         self.link = Link(self.bus, self, self.guard, ME, SITE, lambda: beat, clock, self._note)
 
     async def start(self) -> None:

@@ -293,7 +293,23 @@ class Fleet:
 
     async def beat(self, name: str, version: str, *, failed: str = "", on_trial: bool = False) -> None:
         boot = f"life {self.lives.setdefault(name, 0)}"
-        told = Beat(AgentId(name), boot, version, (), 0, 0, 1, 0.0, 1, Epoch("e"), 0, 0, 0, on_trial, failed)
+        told = Beat(
+            agent=AgentId(name),
+            boot=boot,
+            version=version,
+            models=(),
+            running=0,
+            queued=0,
+            capacity=1,
+            latency_ms=0.0,
+            bundle_serial=1,
+            journal_epoch=Epoch("e"),
+            journal_next=0,
+            journal_receipted=0,
+            journal_proved=0,
+            on_trial=on_trial,
+            failed_release=failed,
+        )
         await self.bus.publish(subjects.beat(AgentId(name)), codec.encode(told))
 
     async def _take(self, name: str, incoming: Incoming) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from sync.kit.ids import AgentId, Epoch, TenantId
 from sync.kit.metrics import Registry
 from sync.wire import codec
 from sync.wire.messages import Envelope, ProofRequest
+from tests.support import builders
 
 ME, EPOCH = AgentId("agent-1"), Epoch("e1")
 AGENT, HUB = signing.Signer(bytes(range(32))), signing.Signer(bytes(range(1, 33)))
@@ -83,8 +83,8 @@ async def test_a_gap_is_an_incident_and_fills_when_what_is_missing_comes(hub: Hu
 
 async def test_of_two_records_with_one_number_the_first_stays_and_both_are_kept(hub: Hub) -> None:
     good = hub.envelope()
-    other = dataclasses.replace(
-        good, entries=(*good.entries[:2], chain.encode(dataclasses.replace(chain.decode(good.entries[2]), fields={"x": 1})))
+    other = builders.replaced(
+        good, entries=(*good.entries[:2], chain.encode(builders.replaced(chain.decode(good.entries[2]), fields={"x": 1})))
     )
     other = replication.make_envelope(ME, EPOCH, 0, other.entries, AGENT)
     assert await hub.take(good) == 3 and await hub.take(other) == 3

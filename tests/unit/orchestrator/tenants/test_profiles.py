@@ -17,7 +17,7 @@ def routes(*zones: tuple[Zone, ...]) -> tuple[Route, ...]:
     return tuple(Route(level, at, ()) for level, at in zip(Level, zones, strict=True))
 
 
-RULE = Rule("r", "why", True, Level.RESTRICTED, (), (), (), (), ())
+RULE = Rule(id="r", why="why", deny=True, at_least=Level.RESTRICTED, categories=(), models=(), roles=(), zones=(), jurisdictions=())
 CASES = {
     "all levels everywhere": ({"routes": routes(*[EVERYWHERE] * 4), "cache_ttl_s": 0, "rules": ()}, Level.PUBLIC),
     "restricted on premises": ({"routes": routes(*[EVERYWHERE] * 3, (Zone.ON_PREMISE,)), "cache_ttl_s": 0, "rules": ()}, Level.RESTRICTED),

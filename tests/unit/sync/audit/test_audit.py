@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 
 import pymerkle
@@ -15,6 +14,7 @@ from sync.audit.replication import Cursor, Outcome
 from sync.crypto import digest, signing
 from sync.kit import errors
 from sync.kit.ids import AgentId, Epoch, TenantId
+from tests.support import builders
 
 ME, EPOCH = AgentId("agent-1"), Epoch("e1")
 SIGNER = signing.Signer(bytes(range(32)))
@@ -83,7 +83,7 @@ def test_a_broken_chain_is_named_by_its_number() -> None:
 def test_an_entry_over_the_cap_is_not_made_or_read() -> None:
     entry = chain.decode(entries(1)[0])
     with pytest.raises(errors.Refused):
-        chain.encode(dataclasses.replace(entry, fields={"x": "y" * chain.MAX_ENTRY}))
+        chain.encode(builders.replaced(entry, fields={"x": "y" * chain.MAX_ENTRY}))
     with pytest.raises(errors.Corrupt):
         chain.decode(bytes(chain.MAX_ENTRY + 1))
     with pytest.raises(errors.Corrupt):
@@ -263,12 +263,12 @@ def test_a_gap_is_never_skipped_and_a_fork_is_never_taken() -> None:
     at_three = chain.follow(chain.start(ME, EPOCH), good[:3])
     gap = replication.receive(at_three, replication.make_envelope(ME, EPOCH, 4, good[4:], SIGNER), SIGNER.public_key, None)
     assert gap.outcome is Outcome.GAP and "records 3 to 3" in gap.why and not gap.entries
-    other = [chain.encode(dataclasses.replace(chain.decode(good[2]), fields={"n": "other"}))]
+    other = [chain.encode(builders.replaced(chain.decode(good[2]), fields={"n": "other"}))]
     again = replication.receive(
         at_three, replication.make_envelope(ME, EPOCH, 2, other, SIGNER), SIGNER.public_key, chain.link(good[2])
     )
     assert again.outcome is Outcome.FORK
-    astray = chain.encode(dataclasses.replace(chain.decode(good[3]), previous=chain.link(other[0])))
+    astray = chain.encode(builders.replaced(chain.decode(good[3]), previous=chain.link(other[0])))
     forked = replication.receive(at_three, replication.make_envelope(ME, EPOCH, 3, [astray], SIGNER), SIGNER.public_key, None)
     assert forked.outcome is Outcome.FORK and forked.position == at_three
 
@@ -277,8 +277,8 @@ def test_an_envelope_that_is_not_its_authors_own_is_refused() -> None:
     good = replication.make_envelope(ME, EPOCH, 0, entries(3), SIGNER)
     start = chain.start(ME, EPOCH)
     for bad in (
-        dataclasses.replace(good, entries=()), dataclasses.replace(good, signature=bytes(64)), dataclasses.replace(good, first=1),
-        dataclasses.replace(good, entries=(good.entries[0], good.entries[0], good.entries[2])),
+        builders.replaced(good, entries=()), builders.replaced(good, signature=bytes(64)), builders.replaced(good, first=1),
+        builders.replaced(good, entries=(good.entries[0], good.entries[0], good.entries[2])),
     ):  # fmt: skip
         with pytest.raises(chain.Broken):
             replication.receive(start, bad, SIGNER.public_key, None)
@@ -291,4 +291,4 @@ def test_a_receipt_of_another_author_or_signer_is_refused() -> None:
     with pytest.raises(errors.Corrupt):
         replication.check_receipt(receipt, HUB.public_key, AgentId("other"), EPOCH)
     with pytest.raises(errors.Corrupt):
-        replication.check_receipt(dataclasses.replace(receipt, upto=2), HUB.public_key, ME, EPOCH)
+        replication.check_receipt(builders.replaced(receipt, upto=2), HUB.public_key, ME, EPOCH)

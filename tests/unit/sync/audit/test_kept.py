@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import sys
 from datetime import time
@@ -83,7 +82,7 @@ def test_an_erasure_is_ordered_by_the_hub_and_confirmed_by_the_agent() -> None:
     me = AgentId("agent-1")
     asked = erasure.order("era_1", me, Epoch("e"), [3, 4], HUB)
     erasure.check_order(asked, me, HUB.public_key)
-    for wrong in (dataclasses.replace(asked, sequences=(3, 5)), dataclasses.replace(asked, epoch=Epoch("f"))):
+    for wrong in (builders.replaced(asked, sequences=(3, 5)), builders.replaced(asked, epoch=Epoch("f"))):
         with pytest.raises(errors.Corrupt):
             erasure.check_order(wrong, me, HUB.public_key)
     with pytest.raises(errors.Corrupt):
@@ -188,20 +187,20 @@ def signed(bundle: snapshot.Bundle) -> tuple[bytes, bytes]:
 
 CHANGES = {
     "nothing but the serial": lambda bundle: bundle,
-    "a tenant changed": lambda bundle: dataclasses.replace(
-        bundle, tenants=(dataclasses.replace(bundle.tenants[0], name="New"), *bundle.tenants[1:])
+    "a tenant changed": lambda bundle: builders.replaced(
+        bundle, tenants=(builders.replaced(bundle.tenants[0], name="New"), *bundle.tenants[1:])
     ),
-    "a tenant gone": lambda bundle: dataclasses.replace(bundle, tenants=bundle.tenants[1:]),
-    "a tenant more": lambda bundle: dataclasses.replace(bundle, tenants=(builders.tenant("zeta"), *bundle.tenants)),
-    "keys gone": lambda bundle: dataclasses.replace(bundle, keys=()),
-    "another order": lambda bundle: dataclasses.replace(bundle, agents=bundle.agents[::-1]),
+    "a tenant gone": lambda bundle: builders.replaced(bundle, tenants=bundle.tenants[1:]),
+    "a tenant more": lambda bundle: builders.replaced(bundle, tenants=(builders.tenant("zeta"), *bundle.tenants)),
+    "keys gone": lambda bundle: builders.replaced(bundle, keys=()),
+    "another order": lambda bundle: builders.replaced(bundle, agents=bundle.agents[::-1]),
 }
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_patch_makes_the_very_bytes_that_the_hub_has_signed(name: str) -> None:
     old = builders.bundle(serial=4)
-    new = dataclasses.replace(CHANGES[name](old), serial=5)
+    new = builders.replaced(CHANGES[name](old), serial=5)
     (before, _), (after, signature) = signed(old), signed(new)
     assert patch.apply(before, patch.make(old, new, signature)) == after
 
@@ -211,10 +210,10 @@ def test_a_patch_for_another_base_or_of_nonsense_is_refused() -> None:
     signature = signed(new)[1]
     with pytest.raises(patch.NotTheBase):
         patch.apply(signed(builders.bundle(serial=3))[0], patch.make(old, new, signature))
-    frame = codec.decode(patch.make(old, dataclasses.replace(new, keys=()), signature), patch.Patch)
+    frame = codec.decode(patch.make(old, builders.replaced(new, keys=()), signature), patch.Patch)
     for part in (patch.Part("secrets", (), ()), patch.Part("keys", ("nobody",), ())):
         with pytest.raises(errors.Corrupt):
-            patch.apply(signed(old)[0], codec.encode(dataclasses.replace(frame, parts=(part,))))
+            patch.apply(signed(old)[0], codec.encode(builders.replaced(frame, parts=(part,))))
     forged = patch.apply(signed(old)[0], patch.make(old, new, bytes(64)))
     with pytest.raises(errors.Corrupt):
         snapshot.open_signed(forged, HUB.public_key, newer_than=4)

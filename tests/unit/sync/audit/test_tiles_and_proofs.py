@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 
 import pytest
@@ -17,6 +16,7 @@ from sync.crypto import signing
 from sync.kit import errors
 from sync.kit.ids import AgentId, Epoch, TenantId
 from sync.wire.messages import Leaves, Proof, TreeProof
+from tests.support import builders
 
 ME, EPOCH = AgentId("agent-1"), Epoch("e1")
 SIGNER, HUB = signing.Signer(bytes(range(32))), signing.Signer(bytes(range(1, 33)))
@@ -196,18 +196,18 @@ def test_a_record_counts_as_proved_only_under_the_hubs_checkpoint() -> None:
     wrong = {
         "another record": (proof, other, HUB),
         "another signer": (proof, ENTRIES, SIGNER),
-        "fewer records": (dataclasses.replace(proof, upto=19), ENTRIES, HUB),
-        "more records than there are": (dataclasses.replace(proof, upto=99), ENTRIES, HUB),
-        "a tree left out": (dataclasses.replace(proof, trees=proof.trees[:1]), ENTRIES, HUB),
-        "a hash left out": (dataclasses.replace(proof, trees=(dataclasses.replace(tree, inclusion=tree.inclusion[1:]), proof.trees[1])), ENTRIES, HUB),
-        "leaves twice": (dataclasses.replace(proof, trees=(dataclasses.replace(tree, leaves=(tree.leaves[0], *tree.leaves)), proof.trees[1])), ENTRIES, HUB),
+        "fewer records": (builders.replaced(proof, upto=19), ENTRIES, HUB),
+        "more records than there are": (builders.replaced(proof, upto=99), ENTRIES, HUB),
+        "a tree left out": (builders.replaced(proof, trees=proof.trees[:1]), ENTRIES, HUB),
+        "a hash left out": (builders.replaced(proof, trees=(builders.replaced(tree, inclusion=tree.inclusion[1:]), proof.trees[1])), ENTRIES, HUB),
+        "leaves twice": (builders.replaced(proof, trees=(builders.replaced(tree, leaves=(tree.leaves[0], *tree.leaves)), proof.trees[1])), ENTRIES, HUB),
         "leaves outside the tree": (
-            dataclasses.replace(proof, trees=(dataclasses.replace(tree, leaves=(Leaves(10_000, 10),)), proof.trees[1])), ENTRIES, HUB,
+            builders.replaced(proof, trees=(builders.replaced(tree, leaves=(Leaves(10_000, 10),)), proof.trees[1])), ENTRIES, HUB,
         ),
         "a huge count": (
-            dataclasses.replace(proof, trees=(dataclasses.replace(tree, leaves=(Leaves(0, 1 << 60),)), proof.trees[1])), ENTRIES, HUB,
+            builders.replaced(proof, trees=(builders.replaced(tree, leaves=(Leaves(0, 1 << 60),)), proof.trees[1])), ENTRIES, HUB,
         ),
-        "nothing": (dataclasses.replace(proof, upto=0), ENTRIES, HUB),
+        "nothing": (builders.replaced(proof, upto=0), ENTRIES, HUB),
     }  # fmt: skip
     for name, (shown, entries, signer) in wrong.items():
         with pytest.raises(errors.Corrupt):
@@ -240,9 +240,7 @@ def test_a_new_generation_is_taken_and_told_and_an_old_one_is_not() -> None:
 def test_a_checkpoint_of_another_tenants_log_proves_nothing() -> None:
     ledger = Ledger(ENTRIES)
     proof = ledger.prove(0, 20, {})
-    swapped = dataclasses.replace(
-        proof, trees=(dataclasses.replace(proof.trees[0], note=ledger.note(TenantId("b"))), proof.trees[1])
-    )
+    swapped = builders.replaced(proof, trees=(builders.replaced(proof.trees[0], note=ledger.note(TenantId("b"))), proof.trees[1]))
     with pytest.raises(errors.Corrupt):
         proving.check(swapped, ENTRIES, {}, HUB.public_key)
     for name, tenant in (("ringfence/ledger/ab", "a"), ("ringfence/ledger/a/x", "a"), ("other/a", "a")):
@@ -254,7 +252,7 @@ def test_a_request_for_proofs_is_its_authors_own() -> None:
     position = chain.follow(chain.start(ME, EPOCH), ENTRIES)
     asked = proving.request(position, 3, (), 1.0, SIGNER)
     proving.check_request(asked, SIGNER.public_key)
-    for changed in (dataclasses.replace(asked, first=4), dataclasses.replace(asked, next=9), dataclasses.replace(asked, wall=2.0)):
+    for changed in (builders.replaced(asked, first=4), builders.replaced(asked, next=9), builders.replaced(asked, wall=2.0)):
         with pytest.raises(errors.Corrupt):
             proving.check_request(changed, SIGNER.public_key)
     assert proving.nothing(asked).upto == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 
 import pytest
@@ -248,7 +247,7 @@ def test_models_and_administration_are_authorized() -> None:
         assert refused.value.code == code
     with pytest.raises(authorize.Forbidden):
         authorize.administration(principal)
-    authorize.administration(dataclasses.replace(principal, roles=("admin",)))
+    authorize.administration(builders.replaced(principal, roles=("admin",)))
 
 
 # --- limits

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from sync.crypto.authority import BadCertificate, Pair
 from sync.kit import errors
 from sync.kit.ids import AgentId
 from sync.wire import invitation, renewal
+from tests.support import builders
 
 NOW = 1_800_000_000.0
 DAY_S = 86_400.0
@@ -129,9 +129,9 @@ def test_a_renewal_is_asked_by_both_keys_and_answered_by_the_hub() -> None:
 
 
 FORGED = {
-    "of another agent": dataclasses.replace(renewal.read(FRAME), agent=AgentId("branch-2")),
-    "for another request": dataclasses.replace(renewal.read(FRAME), request=authority.request(authority.new_key())),
-    "with another certificate": dataclasses.replace(renewal.read(FRAME), certificate=issued(key=authority.new_key())),
+    "of another agent": builders.replaced(renewal.read(FRAME), agent=AgentId("branch-2")),
+    "for another request": builders.replaced(renewal.read(FRAME), request=authority.request(authority.new_key())),
+    "with another certificate": builders.replaced(renewal.read(FRAME), certificate=issued(key=authority.new_key())),
     "without the old key": renewal.read(renewal.ask(AgentId("branch-1"), issued(), authority.new_key(), ASKED, AGENT)),
     "by another signer": renewal.read(renewal.ask(AgentId("branch-1"), issued(), KEY, ASKED, HUB)),
 }

@@ -9,27 +9,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.kit.ids import RequestId
-from sync.wire import codec
+from sync.wire import codec, types
 from sync.wire.codec import BadFrame
 from sync.wire.levels import Level, Zone
 from sync.wire.messages import Accepted, Beat, Chunk, Done, Failed, Run
 from tests.support import builders
 
 TEXT = st.text(max_size=200)
+ID = st.text(max_size=types.MAX_ID)
 MESSAGES = st.one_of(
-    st.builds(Chunk, TEXT, st.integers(0, 2**60), TEXT),
+    st.builds(Chunk, ID, st.integers(0, 2**53), TEXT),
     st.builds(
         Done,
-        TEXT,
-        st.binary(max_size=300),
-        st.integers(0, 9),
-        st.integers(0, 9),
-        TEXT,
-        st.booleans(),
-        st.integers(0, 9),
-        st.floats(0, 1e9),
+        request=ID,
+        result=st.binary(max_size=300),
+        prompt_tokens=st.integers(0, types.MAX_TOKENS),
+        completion_tokens=st.integers(0, types.MAX_TOKENS),
+        finish=st.text(max_size=64),
+        cached=st.booleans(),
+        chunks=st.integers(0, 2**53),
+        compute_ms=st.floats(0, 1e9),
+        digest=st.binary(max_size=32),
     ),
-    st.builds(Failed, TEXT, TEXT, TEXT, st.booleans(), st.floats(0, 1e3)),
+    st.builds(Failed, ID, st.text(max_size=64), TEXT, st.booleans(), st.floats(0, 1e3)),
 )
 
 
@@ -47,18 +49,18 @@ def test_a_run_with_its_ticket_comes_back_equal() -> None:
 
 
 WRONG = {
-    "empty": (b"", "not msgpack"),
-    "noise": (b"\xc1\xff\x00", "not msgpack"),
+    "empty": (b"", "not an array"),
+    "noise": (b"\xc1\xff\x00", "not an array"),
     "no array": (codec.pack({"a": 1}), "not an array"),
     "short array": (codec.pack([1, "accepted"]), "not an array"),
     "unknown version": (codec.pack([9, "accepted", {"request": "r"}]), "version 9"),
     "unknown kind": (codec.pack([1, "other", {}]), "'other'"),
     "kind of another place": (codec.pack([1, "chunk", {}]), "'chunk'"),
-    "missing field": (codec.pack([1, "accepted", {}]), "wrong at request"),
-    "unknown field": (codec.pack([1, "accepted", {"request": "r", "more": 1}]), "wrong at more"),
-    "wrong type": (codec.pack([1, "accepted", {"request": 5}]), "wrong at request"),
-    "deeply nested": (b"\x91" * 1000, "not msgpack"),
-    "trailing bytes": (codec.pack([1, "accepted", {"request": "r"}]) + b"\x00", "not msgpack"),
+    "missing field": (codec.pack([1, "accepted", {}]), "missing required field `request`"),
+    "unknown field": (codec.pack([1, "accepted", {"request": "r", "more": 1}]), "unknown field `more`"),
+    "wrong type": (codec.pack([1, "accepted", {"request": 5}]), r"wrong: .*\$.request"),
+    "deeply nested": (b"\x91" * 1000, "not an array"),
+    "trailing bytes": (codec.pack([1, "accepted", {"request": "r"}]) + b"\x00", "not an array"),
 }
 
 
