@@ -1,77 +1,129 @@
-"""Requests that sites send on: opened, decided and dispatched like any other, and the answer sealed back.
+"""Requests that sites send on: opened, read as a body over HTTP is, and served like any other; the answer is sealed back.
 
-The key that came to the site comes along, so the hub knows for itself who asks: a site vouches for nobody.
+Invariants, each with a law of its words:
+- the key that came to the site comes along, so the hub knows for itself who asks: a site vouches for nobody;
+- what is classified comes from the body that is served, and from nothing that the site says beside it;
+- a site sends on for those tenants alone that it serves;
+- a `failed` goes out on every way out, and a graceful stop lets what is at work end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
-from orchestrator.dispatch.pipeline import Exchange, Pipeline
-from sync.bundle.snapshot import Snapshot
+from sync.bundle.snapshot import Agent, Snapshot
 from sync.bus.port import Bus, Incoming
 from sync.crypto import sealing, signing
 from sync.kit import errors, logs
 from sync.kit.clock import Clock
 from sync.kit.ids import AgentId, RequestId
 from sync.kit.tasks import TaskGroup
+from sync.policy.admit import TicketRefused
+from sync.policy.authenticate import Principal
+from sync.policy.serves import serves
+from sync.serving import exchange as exchanges
+from sync.serving import stages
+from sync.serving.api import bodies
 from sync.serving.ask import Ask
-from sync.wire import codec, subjects
-from sync.wire.messages import Cancel, Chunk, Done, Failed, Forward, Placed, Sealed
+from sync.serving.exchange import Exchange
+from sync.serving.replies import Sender
+from sync.serving.stages import Parts
+from sync.wire import codec, subjects, tasks
+from sync.wire.messages import Cancel, Credit, Failed, Forward, Ping, Placed, Pong, Sealed
 from sync.wire.session import AgentSession, AgentSessions
 
 log = logs.get("forwarding")
 AT_ONCE = 256
 """Requests of one site at work here at a time; the tenants' own limits come on top."""
-Message = Placed | Chunk | Done | Failed
+Work = tuple[AgentId, RequestId]
 
 
 class Forwarding:
     """Takes the requests of sites."""
 
     def __init__(
-        self, bus: Bus, pipeline: Pipeline, opener: sealing.Opener, snapshot: Callable[[], Snapshot], clock: Clock, tasks: TaskGroup
+        self,
+        *,
+        bus: Bus,
+        parts: Parts,
+        opener: sealing.Opener,
+        snapshot: Callable[[], Snapshot],
+        clock: Clock,
+        tasks: TaskGroup,
     ) -> None:
         self._bus = bus
-        self._pipeline = pipeline
+        self._parts = parts
         self._opener = opener
         self._snapshot = snapshot
         self._clock = clock
         self._tasks = tasks
         self._sessions: dict[AgentId, tuple[bytes, AgentSessions]] = {}
-        self._at_work: dict[tuple[AgentId, RequestId], asyncio.Task[None]] = {}
+        self._at_work: dict[Work, asyncio.Task[None]] = {}
+        self._senders: dict[Work, Sender] = {}
+        self._accepting = True
 
     async def listen(self) -> None:
+        """Take what sites ask from now on."""
         await self._bus.subscribe(subjects.ASK_ALL, self._on_ask)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing new, and let what is at work end; what is still there after `timeout_s` is cancelled and told."""
+        self._accepting = False
+        if self._at_work:
+            _, late = await asyncio.wait(list(self._at_work.values()), timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=1)
 
     async def _on_ask(self, incoming: Incoming) -> None:
         agent = AgentId(subjects.owner_of(incoming.subject))
         try:
-            message = codec.decode(incoming.data, Sealed, Cancel)
-            if isinstance(message, Cancel):
-                if task := self._at_work.get((agent, message.request)):
-                    task.cancel()
-                return
-            session, forward = self._sessions_of(agent).open(incoming.data, Forward)
+            message = codec.decode(incoming.data, Sealed, Cancel, Credit, Ping)
+            if isinstance(message, Sealed):
+                await self._on_forward(agent, incoming)
+            else:
+                await self._on_control(agent, message, incoming)
         except errors.RingfenceError as error:
             log.error("forward_refused", agent=agent, code=error.code, detail=str(error)[:200])
-            return
-        at_work = agent, forward.request
-        if at_work in self._at_work:
-            return
-        if sum(owner == agent for owner, _ in self._at_work) >= AT_ONCE:
-            sentence = f"{AT_ONCE} requests of this site are at work at the hub already."
-            await incoming.respond(session.seal(Failed(forward.request, "overloaded", sentence, True, 1.0)))
-            return
-        self._at_work[at_work] = task = self._tasks.spawn(
-            f"forwarded {forward.request}", self._serve(agent, session, forward, incoming)
-        )  # fmt: skip
-        task.add_done_callback(lambda _: self._at_work.pop(at_work, None))
 
-    def _sessions_of(self, agent: AgentId) -> AgentSessions:
-        """The sessions that this agent has opened. Raises Corrupt where the agent is not admitted."""
+    async def _on_control(self, agent: AgentId, message: Cancel | Credit | Ping, incoming: Incoming) -> None:
+        work = agent, message.request
+        match message:
+            case Cancel():
+                if task := self._at_work.get(work):
+                    task.cancel()
+            case Credit(_, upto):
+                if sender := self._senders.get(work):
+                    sender.granted(upto)
+            case Ping():
+                await incoming.respond(codec.encode(Pong(work in self._at_work)))
+
+    async def _on_forward(self, agent: AgentId, incoming: Incoming) -> None:
+        known, sessions = self._sessions_of(agent)
+        session, forward = sessions.open(incoming.data, Forward)
+        work = agent, forward.request
+        if work in self._at_work:
+            return
+        refusal = self._why_not(agent)
+        if refusal is not None:
+            await incoming.respond(session.seal(Failed(forward.request, refusal[0], refusal[1], True, 1.0)))
+            return
+        task = self._tasks.spawn(f"forwarded {forward.request}", self._serve(known, session, forward, incoming))
+        self._at_work[work] = task
+        task.add_done_callback(lambda _: self._at_work.pop(work, None))
+
+    def _why_not(self, agent: AgentId) -> tuple[str, str] | None:
+        if not self._accepting:
+            return "draining", "The hub is being stopped: it takes no new work."
+        if sum(owner == agent for owner, _ in self._at_work) >= AT_ONCE:
+            return "overloaded", f"{AT_ONCE} requests of this site are at work at the hub already."
+        return None
+
+    def _sessions_of(self, agent: AgentId) -> tuple[Agent, AgentSessions]:
+        """Return the sessions that this agent has opened. Raises Corrupt where the agent is not admitted."""
         known = self._snapshot().agents.get(agent)
         if known is None:
             raise errors.Corrupt(f"A request of '{agent}' came, which is not admitted.", code="agent_unknown")
@@ -80,85 +132,99 @@ class Forwarding:
             public = signing.PublicKey(known.signing_key)
             sessions = AgentSessions(agent, self._opener, public, self._clock, purpose=signing.FORWARD)
             self._sessions[agent] = known.signing_key, sessions
-        return sessions
+        return known, sessions
 
-    async def _serve(self, agent: AgentId, session: AgentSession, forward: Forward, incoming: Incoming) -> None:
-        async def send(message: Message) -> None:
+    async def _serve(self, agent: Agent, session: AgentSession, forward: Forward, incoming: Incoming) -> None:
+        """Serve one request; whatever happens, the site hears how it ended."""
+
+        async def reply(message: codec.Message) -> None:
             await incoming.respond(session.seal(message))
 
+        sender = Sender(forward.request, reply, window=forward.window)
+        work = agent.id, forward.request
+        self._senders[work] = sender
         try:
-            principal = self._pipeline.authenticate(forward.key)
-            async with self._pipeline.exchange(principal, _ask(forward, agent)) as exchange:
-                await self._answer(exchange, forward, send)
+            principal = stages.authenticate(self._parts, forward.key)
+            _check_served(self._snapshot(), agent, principal)
+            ask = ask_of(forward, agent.id, principal.tenant.limits.max_tokens_per_request)
+            async with exchanges.exchange(self._parts, principal, ask, forward.key) as exchange:
+                await _answer(exchange, forward, sender)
         except errors.RingfenceError as error:
-            wait = getattr(error, "retry_after_s", 0.0)
-            with contextlib.suppress(errors.RingfenceError):
-                await send(Failed(forward.request, error.code, str(error)[:2000], isinstance(error, errors.Retryable), wait))
-
-    async def _answer(self, exchange: Exchange, forward: Forward, send: Callable[[Message], Awaitable[None]]) -> None:
-        """Tells where it runs, then the pieces, then the end: after its record is on disk, as for any other client."""
-        pieces = 0
-        first = await exchange.first()
-        await send(_placed(exchange, forward.request))
-        if forward.stream:
-            for delta in first:
-                await send(Chunk(forward.request, pieces, delta.text, delta.choice, _packed(delta.scores)))
-                pieces += 1
-        async for delta in exchange.rest():
-            if forward.stream:
-                await send(Chunk(forward.request, pieces, delta.text, delta.choice, _packed(delta.scores)))
-                pieces += 1
-        outcome = exchange.outcome
-        await self._pipeline.deliver(exchange)
-        result = dict(outcome.result)
-        if outcome.finishes:
-            result["choices"] = [
-                {
-                    "text": "" if forward.stream else outcome.texts.get(number, ""), "finish": finish,
-                    "scores": [] if forward.stream else outcome.scores.get(number, []),
-                }
-                for number, finish in sorted(outcome.finishes.items())
-            ]  # fmt: skip
-        done = Done(
-            request=forward.request,
-            result=codec.pack(result),
-            prompt_tokens=outcome.prompt_tokens,
-            completion_tokens=outcome.completion_tokens,
-            finish=outcome.finish,
-            cached=outcome.cached,
-            chunks=pieces,
-            compute_ms=outcome.compute_ms,
-        )
-        await send(done)
+            await _say_failed(sender, error)
+        except asyncio.CancelledError:
+            await asyncio.shield(_say_failed(sender, errors.Retryable("The hub ended the request.", code="cancelled")))
+            raise
+        except Exception as error:
+            log.error("forward_failed", request=forward.request, error=type(error).__name__)
+            await _say_failed(sender, errors.RingfenceError("Something went wrong inside the hub; its log has the request id."))
+        finally:
+            self._senders.pop(work, None)
 
 
-def _packed(scores: tuple[object, ...]) -> bytes:
-    return codec.pack(scores) if scores else b""
+async def _answer(exchange: Exchange, forward: Forward, sender: Sender) -> None:
+    """Say where it runs, then the pieces, then the end: after its record is on disk, as for any other client."""
+    await exchange.begin()
+    await sender.say(_placed(exchange, forward.request))
+    if forward.stream:
+        async for delta in exchange.stream():
+            await sender.piece(delta.text, delta.choice, tasks.pack_scores(delta.scores))
+        answered = exchange.answered
+    else:
+        answered = await exchange.complete()
+    outcome = answered.outcome
+    await sender.done(
+        tasks.pack(outcome.result_for_reader(streamed=forward.stream)),
+        prompt_tokens=outcome.prompt_tokens,
+        completion_tokens=outcome.completion_tokens,
+        finish=outcome.finish,
+        cached=outcome.cached,
+        compute_ms=outcome.compute_ms,
+    )
+
+
+async def _say_failed(sender: Sender, error: errors.RingfenceError) -> None:
+    with contextlib.suppress(errors.RingfenceError):
+        wait = error.retry_after_s if isinstance(error, errors.Retryable) else 0.0
+        await sender.failed(error, retryable=isinstance(error, errors.Retryable), retry_after_s=wait)
+
+
+def _check_served(snapshot: Snapshot, agent: Agent, principal: Principal) -> None:
+    """Return where the site of this agent serves the tenant. Raises TicketRefused."""
+    if not serves(snapshot, agent, principal.tenant):
+        raise TicketRefused("The tenant is not served by the site that sent this on.", code="tenant_unknown")
 
 
 def _placed(exchange: Exchange, request: RequestId) -> Placed:
-    decided, choice = exchange.decided, exchange.outcome.choice
+    decided, place = exchange.decided, exchange.outcome.place
     return Placed(
         request=request,
         level=decided.decision.level,
         decision=decided.id,
-        zone=choice.zone.value if choice else "",
-        region=choice.region if choice else "",
-        agent=choice.agent if choice else "",
+        zone=place.zone.value if place and place.zone else "",
+        region=place.region or "" if place else "",
+        agent=place.agent if place else "",
     )
 
 
-def _ask(forward: Forward, agent: AgentId) -> Ask:
+def ask_of(forward: Forward, agent: AgentId, cap: int) -> Ask:
+    """Return the request that a site sends on, read as a body over HTTP is. Raises BadRequest.
+
+    cap: the tenant's most tokens of an answer. What version 0.1 sent was made of a body, and reads as one.
+    """
     payload = codec.unpack(forward.payload)
     if not isinstance(payload, dict):
         raise errors.Refused("The request's payload is not a map.", code="bad_payload")
+    body = bodies.of_task(forward.task, {"model": forward.model, "stream": forward.stream, **payload})
     return Ask(
-        request=forward.request, task=forward.task, model=forward.model or None, texts=forward.texts, payload=_listed(payload),
-        stream=forward.stream, max_tokens=forward.max_tokens or None, declared=forward.declared, no_store=forward.no_store,
-        batch=forward.batch, trace=forward.trace, subject=forward.subject, via=agent,
-    )  # fmt: skip
-
-
-def _listed(payload: dict[str, object]) -> dict[str, object]:
-    """The payload as HTTP would have brought it: msgpack gives its lists as tuples."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in payload.items()}
+        request=forward.request,
+        payload=body.payload(cap),
+        model=forward.model or None,
+        stream=forward.stream,
+        wanted_tokens=forward.max_tokens or None,
+        declared=forward.declared,
+        no_store=forward.no_store,
+        batch=forward.batch,
+        trace=forward.trace,
+        subject=forward.subject,
+        via=agent,
+    )

@@ -31,6 +31,8 @@ class Facts:
     level: Level
     categories: frozenset[str] = frozenset()
     roles: tuple[str, ...] = ()
+    read_whole: bool = True
+    """Whether every text was read to its end: what was not cannot be redacted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,10 @@ def _decide(snapshot: Snapshot, tenant: Tenant, facts: Facts, model: Model | Non
             zones = [zone for zone in zones if zone in rule.zones]
         if rule.jurisdictions:
             regions = [r for r in regions if snapshot.regions[r] in rule.jurisdictions]
+    redact = tuple(zone for zone in zones if tenant.redaction.mode and zone in tenant.redaction.zones)
+    if redact and not facts.read_whole:
+        zones, redact = [zone for zone in zones if zone not in redact], ()
+        reasons.append(Reason("tenant.redaction", _UNREAD))
     deployments = _deployments(model, zones)
     if model is not None and not deployments:
         where = ", ".join(zones) or "no zone"
@@ -104,7 +110,6 @@ def _decide(snapshot: Snapshot, tenant: Tenant, facts: Facts, model: Model | Non
         reasons.append(Reason("policy.empty", "no zone or region is left that all of these admit"))
     if not zones or not regions or (model is not None and not deployments):
         return _refused(snapshot, level, reasons)
-    redact = tuple(zone for zone in zones if tenant.redaction.mode and zone in tenant.redaction.zones)
     if redact:
         reasons.append(Reason("tenant.redaction", f"in {_words(redact)}, what was found is taken out: {tenant.redaction.mode}"))
     return Decision(
@@ -118,6 +123,9 @@ def _decide(snapshot: Snapshot, tenant: Tenant, facts: Facts, model: Model | Non
         reasons=tuple(reasons),
         bundle_serial=snapshot.serial,
     )
+
+
+_UNREAD = "the text was not read to its end, so nothing can be taken out of it for a zone that redacts"
 
 
 def _by_route(snapshot: Snapshot, tenant: Tenant, level: Level) -> tuple[list[Zone], list[Region], list[Reason]]:

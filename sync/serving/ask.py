@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sync.kit.ids import RequestId
+from sync.wire import strings, tasks
 from sync.wire.levels import Level
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """A parsed request. `texts` is all that is classified; `payload` is the task's own request for the engine."""
+    """One request for a model.
+
+    payload: what an engine receives. body: the checked body in msgpack, which a site sends on and the hub parses again.
+    model: None where only a decision is asked for. wanted_tokens: the most that the client itself named.
+    """
 
     request: RequestId
-    task: str
-    model: str | None
-    texts: tuple[str, ...]
-    payload: dict[str, object]
+    payload: tasks.Request
+    body: bytes = b""
+    model: str | None = None
     stream: bool = False
-    max_tokens: int | None = None
+    wanted_tokens: int | None = None
     declared: Level = Level.PUBLIC
     no_store: bool = False
     batch: bool = False
@@ -30,10 +33,28 @@ class Ask:
     """Whom the request is about, as the app says: what is retained of it can be found and erased by that."""
     via: str = ""
     """The agent at whose site it came in, where that was not here."""
+    unread: bool = False
+    """Whether it holds what cannot be read as text, such as an image's numbers: it counts as the highest level."""
+    ignored: tuple[str, ...] = ()
+    """Fields of the body that were taken and change nothing."""
+    texts: tuple[str, ...] = field(init=False)
+    """Every string of the payload: what is classified and redacted is what is sent."""
 
-    def saying(self, texts: Sequence[str]) -> dict[str, object]:
-        """The payload with other texts in the places of its own."""
-        messages = self.payload.get("messages")
-        if isinstance(messages, list):
-            return {**self.payload, "messages": [{**m, "content": text} for m, text in zip(messages, texts, strict=True)]}
-        return {**self.payload, "input": tuple(texts)}
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "texts", strings.of(self.payload))
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.payload.TASK
+
+    @property
+    def text_bytes(self) -> int:
+        """The bytes of all its texts in UTF-8."""
+        return sum(len(text.encode("utf-8", "replace")) for text in self.texts)
+
+    @property
+    def most_tokens(self) -> int:
+        """The most tokens that its answers may have together; 0 for a task that generates none."""
+        payload = self.payload
+        return payload.max_tokens * (payload.n or 1) if isinstance(payload, tasks.Generate) else 0

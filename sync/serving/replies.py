@@ -12,6 +12,7 @@ Invariants, each with a test of its words:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -143,7 +144,8 @@ class BusSource:
         self._conversation.close()
 
     async def _say(self, message: codec.Message) -> None:
-        if self._bus.connected:
+        # Where the line is down, that shows by itself: the next reply does not come, and the sender has a deadline too.
+        with contextlib.suppress(BusUnavailable):
             await self._bus.publish(self._control, codec.encode(message))
 
 
@@ -193,10 +195,7 @@ class Replies:
         self._source.close()
         if not self._ended:
             self._ended = True
-            try:
-                await self._source.cancel()
-            except BusUnavailable:
-                return
+            await self._source.cancel()
 
     def _checked(self, message: Placed | Chunk | Done | Failed) -> Placed | Chunk | Done:
         """Return the message where it is the one that follows. Raises Lost, RunFailed or AnswerTooLarge."""
@@ -315,6 +314,10 @@ class Sender:
                 digest=self._sum.of(result) if self._summed else b"",
             )
         )
+
+    async def say(self, message: codec.Message) -> None:
+        """Send a message that is not part of the answer."""
+        await self._reply(message)
 
     async def failed(self, error: errors.RingfenceError, *, retryable: bool, retry_after_s: float = 0.0) -> None:
         """Send why there is no answer."""

@@ -260,6 +260,27 @@ def read_result(task: str, data: bytes) -> Result:
     return codec.read_value(kind, data)
 
 
+def read_answer(request: Request, data: bytes) -> Result:
+    """Return the result of this request. Raises BadFrame where it is not one, or answers another number of texts."""
+    result = read_result(request.TASK, data)
+    if not _fits(request, result):
+        raise codec.BadFrame("The answer is of another number of texts than were sent.")
+    return result
+
+
+def _fits(request: Request, result: Result) -> bool:
+    match request, result:
+        case Embed(), Embedded():
+            return len(result.vectors) == 4 * result.width * len(request.input)
+        case Classify(), Classified():
+            return len(result.labels) == len(request.input)
+        case Rerank(), Ranked():
+            return len(result.scores) == len(request.input) - 1
+        case Generate(), Generated():
+            return len(result.choices) == (request.n or 1)
+    return True
+
+
 def pack_scores(scores: tuple[TokenScore, ...]) -> bytes:
     """Return what a chunk carries of its tokens' scores: nothing where there are none."""
     return codec.pack_any(scores) if scores else b""

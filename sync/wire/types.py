@@ -71,3 +71,8 @@ def replace(value: S, **changes: Any) -> S:
 def fields(kind: type[Closed]) -> tuple[str, ...]:
     """Return the names of a value's fields, in the order in which they are written."""
     return kind.__struct_fields__
+
+
+def plain(value: Closed) -> Any:
+    """Return a value as maps, lists and scalars for JSON, without the fields that are at their defaults."""
+    return msgspec.to_builtins(value)

@@ -1,0 +1,248 @@
+"""The endpoints that run a model, once for hub and site: chat completions, embeddings, reranking, classification.
+
+A handler parses, calls and answers; it decides nothing. What it answers with is an `Answered`, which only an exchange
+gives, once its outcome is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from aiohttp import web
+
+from sync.kit import errors
+from sync.kit.ids import RequestId
+from sync.policy import authorize
+from sync.policy.authenticate import InvalidKey, Principal
+from sync.serving import exchange as exchanges
+from sync.serving import stages
+from sync.serving.api import answers, bodies, headers, outgoing
+from sync.serving.api.answers import Frames, Usage
+from sync.serving.api.errors import Responses
+from sync.serving.api.events import EventStream
+from sync.serving.api.server import TOLD
+from sync.serving.ask import Ask
+from sync.serving.exchange import Answered, Exchange
+from sync.serving.outcome import Outcome
+from sync.serving.stages import Parts
+from sync.wire import codec, tasks, types
+
+B = TypeVar("B", bound=bodies.Body)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request whose key is known: who asks, and with which key."""
+
+    request: web.Request
+    principal: Principal
+    key: str
+
+    @property
+    def id(self) -> RequestId:
+        return RequestId(self.request[headers.REQUEST_ID])
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """The handlers, over the stages."""
+
+    parts: Parts
+    responses: Responses
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes."""
+        return [
+            web.post("/v1/chat/completions", self.chat),
+            web.post("/v1/embeddings", self.embeddings),
+            web.post("/v1/rerank", self.rerank),
+            web.post("/v1/classify", self.classify),
+            web.post("/v1/decisions", self.explain),
+            web.get("/v1/models", self.models),
+            web.get("/v1/models/{name}", self.model),
+        ]
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        """Answer a conversation, whole or in pieces."""
+        call = self.call(request)
+        body = await self._read(call, bodies.ChatBody)
+        async with self.exchange(call, body) as exchange:
+            if body.stream:
+                return await self._stream(request, body, exchange)
+            outcome = (await exchange.complete()).outcome
+            told = answers.completion(call.id, body.model, outcome.answers, _usage(outcome))
+            return self._answer(exchange, told)
+
+    async def embeddings(self, request: web.Request) -> web.StreamResponse:
+        """Answer with a vector for each text."""
+        call = self.call(request)
+        body = await self._read(call, bodies.EmbeddingsBody)
+        async with self.exchange(call, body) as exchange:
+            outcome = (await exchange.complete()).outcome
+            result = _of(tasks.Embedded, outcome)
+            return self._answer(exchange, answers.embeddings(result, body.model, body.encoding, _usage(outcome)))
+
+    async def rerank(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the documents by their relevance to a query."""
+        call = self.call(request)
+        body = await self._read(call, bodies.RerankBody)
+        async with self.exchange(call, body) as exchange:
+            outcome = (await exchange.complete()).outcome
+            return self._answer(exchange, answers.ranking(_of(tasks.Ranked, outcome), body, _usage(outcome)))
+
+    async def classify(self, request: web.Request) -> web.StreamResponse:
+        """Say how sensitive texts are; with a model, what that model labels them as, too."""
+        call = self.call(request)
+        body = await self._read(call, bodies.ClassifyBody)
+        if body.model is None:
+            async with self._read_only(call, body) as ask:
+                admitted = stages.admit(self.parts, call.principal, ask)
+                with admitted.reservation:
+                    prepared = await stages.prepare(self.parts, admitted, all_spans=True)
+            return web.json_response(self.parts.classifier.describe(prepared.assessment))
+        async with self.exchange(call, body) as exchange:
+            outcome = (await exchange.complete()).outcome
+            labels = [types.plain(entry) for entry in _of(tasks.Classified, outcome).labels]
+            return self._answer(
+                exchange, {**self.parts.classifier.describe(exchange.decided.assessment), "labels": labels}
+            )
+
+    async def explain(self, request: web.Request) -> web.StreamResponse:
+        """Say what would happen, and why: through the same stages as a request, and runs nothing."""
+        call = self.call(request)
+        body = await self._read(call, bodies.ExplainBody)
+        async with self._read_only(call, body) as ask:
+            admitted = stages.admit(self.parts, call.principal, ask)
+            with admitted.reservation:
+                admitted.reservation.settle(0)
+                decided = stages.decide(self.parts, await stages.prepare(self.parts, admitted))
+        plan = [place.agent for place in self.parts.executor.plan(decided) if not place.forwarded]
+        return web.json_response(outgoing.explanation(decided, plan))
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        """List the models that the key may use and that can be had here now."""
+        known = stages.offered(self.parts, self.call(request).principal)
+        return web.json_response({"object": "list", "data": [outgoing.model(model) for model in known]})
+
+    async def model(self, request: web.Request) -> web.StreamResponse:
+        """Tell one model."""
+        name = request.match_info["name"]
+        known = stages.offered(self.parts, self.call(request).principal)
+        found = next((model for model in known if model.name == name), None)
+        if found is None:
+            raise authorize.UnknownModel(f"There is no model '{name[:100]}' that you may use here now.")
+        return web.json_response(outgoing.model(found))
+
+    def call(self, request: web.Request) -> Call:
+        """Return who asks. Raises InvalidKey."""
+        key = headers.api_key(request)
+        return Call(request, stages.authenticate(self.parts, key), key)
+
+    @asynccontextmanager
+    async def exchange(self, call: Call, body: bodies.Body) -> AsyncIterator[Exchange]:
+        """Take a body through the stages."""
+        async with self._read_only(call, body) as ask:
+            pass
+        async with exchanges.exchange(self.parts, call.principal, ask, call.key) as exchange:
+            yield exchange
+
+    @asynccontextmanager
+    async def _read_only(self, call: Call, body: bodies.Body) -> AsyncIterator[Ask]:
+        """Give the request of a body; what is refused inside is recorded, as it is for what runs."""
+        async with self.refusals(call, task=body.task, model=body.model):
+            yield _ask(call, body)
+
+    async def _read(self, call: Call, kind: type[B]) -> B:
+        async with self.refusals(call, task=kind.task, model=None):
+            return await bodies.read(call.request, kind)
+
+    @asynccontextmanager
+    async def refusals(self, call: Call, *, task: str, model: str | None) -> AsyncIterator[None]:
+        """Record what is refused inside, before there is an exchange that would."""
+        began = self.parts.clock.monotonic()
+        try:
+            yield
+        except errors.RingfenceError as error:
+            ms = (self.parts.clock.monotonic() - began) * 1000
+            await asyncio.shield(
+                asyncio.ensure_future(
+                    self.parts.recorder.refused(
+                        _nothing_read(call, task, model), call.principal, error, ms=ms, serial=self.parts.snapshot().serial
+                    )
+                )
+            )
+            raise
+
+    async def _stream(self, request: web.Request, body: bodies.ChatBody, exchange: Exchange) -> web.StreamResponse:
+        """Answer in server-sent events. The outcome is on disk before the last of them."""
+        ask = exchange.decided.ask
+        frames = Frames(ask.request, body.model, with_usage=body.with_usage)
+        began = False
+        async with EventStream(request, lambda: outgoing.headers(self.parts, exchange)) as stream:
+            try:
+                async with aclosing(exchange.stream()) as deltas:
+                    async for delta in deltas:
+                        opening = b"" if began else frames.begin(body.choices)
+                        began = True
+                        await stream.send(opening + frames.piece(delta.text, delta.choice, delta.scores))
+                last = frames.end(_finishes(exchange.answered), _usage(exchange.outcome))
+                await stream.send(last if began else frames.begin(body.choices) + last)
+            except errors.RingfenceError as error:
+                if not await stream.settle():
+                    raise
+                # The status has gone out: the error is an event, and there is no [DONE].
+                await stream.send(answers.event(self.responses.body_of(error, request[headers.REQUEST_ID])))
+                request[TOLD] = await stream.close()
+                raise
+            return await stream.close()
+
+    def _answer(self, exchange: Exchange, body: dict[str, object]) -> web.Response:
+        return answers.respond(body, outgoing.headers(self.parts, exchange))
+
+
+def _ask(call: Call, body: bodies.Body) -> Ask:
+    request = call.request
+    payload = body.payload(call.principal.tenant.limits.max_tokens_per_request)
+    return Ask(
+        request=call.id,
+        payload=payload,
+        body=codec.pack(body.sent),
+        model=body.model,
+        stream=body.stream,
+        wanted_tokens=body.wanted_tokens,
+        declared=headers.declared_level(request),
+        no_store=headers.no_store(request),
+        batch=body.batch,
+        trace=headers.trace(request),
+        subject=headers.subject(request),
+        ignored=body.ignored,
+    )
+
+
+def _nothing_read(call: Call, task: str, model: str | None) -> Ask:
+    """Return a request of which nothing is known but who sends it: what it was meant to be could not be read."""
+    kind = tasks.REQUESTS[task]
+    payload = tasks.Embed(input=()) if kind is not tasks.Generate else tasks.Generate(messages=(), max_tokens=1)
+    return Ask(request=call.id, payload=payload, model=model and model[: types.MAX_WORD], trace=headers.trace(call.request))
+
+
+def _finishes(answered: Answered) -> dict[int, str]:
+    return {number: answer.finish for number, answer in enumerate(answered.outcome.answers)}
+
+
+def _usage(outcome: Outcome) -> Usage:
+    return Usage(outcome.prompt_tokens, outcome.completion_tokens, outcome.reused_tokens)
+
+
+R = TypeVar("R", bound=tasks.Result)
+
+
+def _of(kind: type[R], outcome: Outcome) -> R:
+    """Return the result of an answered request, which the task's struct has checked."""
+    if not isinstance(outcome.result, kind):
+        raise TypeError(f"a result of {type(outcome.result).__name__} where {kind.__name__} was read")
+    return outcome.result

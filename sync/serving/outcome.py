@@ -1,0 +1,136 @@
+"""How a request ran: filled while its answer comes, whatever its task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sync.kit.ids import AgentId, DecisionId, Region
+from sync.serving import usage
+from sync.serving.ask import Ask
+from sync.serving.classifier import Restorer, Vault
+from sync.serving.executor import Place
+from sync.wire import tasks, types
+from sync.wire.levels import Level, Zone
+from sync.wire.messages import Chunk, Done, Placed
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of one answer, as the client gets it."""
+
+    text: str
+    choice: int = 0
+    scores: tuple[tasks.TokenScore, ...] = ()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a request so far. `place`: who has it, or had it last."""
+
+    place: Place | None = None
+    level: Level | None = None
+    """The level by which the hub decided a forwarded request; None where it was decided here."""
+    decision: DecisionId | None = None
+    """The hub's decision about a forwarded request."""
+    result: tasks.Result | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    estimated: bool = False
+    """Whether nobody has counted the tokens, so that they are estimated from the texts."""
+    finish: str = ""
+    cached: bool = False
+    compute_ms: float = 0.0
+    tries: int = 0
+    tried: list[tuple[AgentId, str, str]] = field(default_factory=list)
+    """Every agent that got the request: its id, its zone, and the code with which it failed, or empty."""
+    vault: Vault | None = None
+    redacted: str = ""
+    out_bytes: int = 0
+    """Bytes of text that came from the engine so far."""
+    _texts: dict[int, list[str]] = field(default_factory=dict)
+    _scores: dict[int, list[tasks.TokenScore]] = field(default_factory=dict)
+    _restorers: dict[int, Restorer] = field(default_factory=dict)
+
+    def placed(self, placed: Placed) -> None:
+        """Take the hub's word on where a forwarded request runs, and by which decision."""
+        zone = Zone(placed.zone) if placed.zone else None
+        self.place = Place(agent=AgentId(placed.agent), zone=zone, region=Region(placed.region), forwarded=True)
+        self.level, self.decision = placed.level, placed.decision
+
+    def take(self, chunk: Chunk) -> Delta:
+        """Take a piece; return it with what was redacted put back. Raises BadFrame where its scores are none."""
+        text, vault = chunk.text, self.vault
+        self.out_bytes += len(text.encode("utf-8", "replace"))
+        if vault is not None:
+            text = self._restorers.setdefault(chunk.choice, vault.restorer()).feed(text)
+        # The scores are of tokens that the client does not get where something was put back in between.
+        scores = tasks.read_scores(chunk.scores) if vault is None else ()
+        self._texts.setdefault(chunk.choice, []).append(text)
+        if scores:
+            self._scores.setdefault(chunk.choice, []).extend(scores)
+        return Delta(text, chunk.choice, scores)
+
+    def finish_with(self, done: Done, ask: Ask) -> list[Delta]:
+        """Take the end of the answer; return what was held back of it. Raises BadFrame where the result is not its task's."""
+        if self.result is None:
+            self.result = tasks.read_answer(ask.payload, done.result)
+        self.finish, self.cached, self.compute_ms = done.finish, done.cached, done.compute_ms
+        rest = [Delta(restorer.end(), choice) for choice, restorer in self._restorers.items()]
+        for delta in rest:
+            self._texts.setdefault(delta.choice, []).append(delta.text)
+        self._count(done, ask)
+        return [delta for delta in rest if delta.text]
+
+    def leave(self, ask: Ask) -> None:
+        """Count what a request has used that ends before its answer does: nothing where no place ever had it."""
+        if self.tries and self.result is None:
+            self.prompt_tokens, self.completion_tokens = usage.estimate(ask.text_bytes), usage.estimate(self.out_bytes)
+            self.estimated = True
+
+    @property
+    def used(self) -> int:
+        """The tokens that are charged."""
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def answers(self) -> list[tasks.Answer]:
+        """The answers to a prompt, once the result is there: with the text that came in pieces, and nothing redacted."""
+        if not isinstance(self.result, tasks.Generated):
+            return []
+        return [self._answer(number, choice) for number, choice in enumerate(self.result.choices)]
+
+    @property
+    def text(self) -> str:
+        """All that was answered so far."""
+        if self._texts:
+            return "\n".join("".join(self._texts[number]) for number in sorted(self._texts))
+        return "\n".join(answer.text for answer in self.answers)
+
+    @property
+    def reused_tokens(self) -> int:
+        """Tokens of the prompt that were computed for an earlier request."""
+        return self.result.reused_tokens if isinstance(self.result, tasks.Generated) else 0
+
+    def result_for_reader(self, *, streamed: bool) -> tasks.Result:
+        """Return the result for whoever hands the answer on: of a stream without its text, which has gone out in pieces."""
+        assert self.result is not None  # noqa: S101 - asked for of an answered request only
+        if not isinstance(self.result, tasks.Generated):
+            return self.result
+        choices = tuple(tasks.Answer("", answer.finish) if streamed else answer for answer in self.answers)
+        return types.replace(self.result, choices=choices)
+
+    def _answer(self, number: int, choice: tasks.Answer) -> tasks.Answer:
+        pieces = self._texts.get(number)
+        if pieces is not None:
+            return tasks.Answer("".join(pieces), choice.finish, tuple(self._scores.get(number, ())))
+        if self.vault is not None:
+            return tasks.Answer(self.vault.restore(choice.text), choice.finish)
+        return choice
+
+    def _count(self, done: Done, ask: Ask) -> None:
+        told_out = sum(len(a.text.encode("utf-8", "replace")) for a in self.answers) if not self._texts else self.out_bytes
+        self.prompt_tokens = usage.bounded_prompt(done.prompt_tokens, ask.text_bytes)
+        self.completion_tokens = usage.bounded_answer(done.completion_tokens, ask.most_tokens)
+        if ask.task == tasks.Generate.TASK and not done.prompt_tokens and not done.completion_tokens and told_out:
+            self.prompt_tokens, self.completion_tokens = usage.estimate(ask.text_bytes), usage.estimate(told_out)
+            self.estimated = True

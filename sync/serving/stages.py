@@ -1,0 +1,245 @@
+"""The life of a request, once, for hub and site: admit, prepare, decide, run, deliver.
+
+The names of the stages are the metric labels, the trace spans and the functions here. `exchange` (beside this file) takes
+a request through all five; `explain` goes through the first three, so that it says what would happen.
+
+Invariants, each with a law of its words in tests/laws:
+- nothing is dispatched that was not read, and nothing runs outside its admitted places;
+- no byte of an answer leaves before the record of its decision;
+- once a piece of the answer has gone out, no other place is tried;
+- a higher declared level raises the level, a lower one changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sync.bundle.snapshot import Model, Snapshot
+from sync.kit import errors, ids, logs
+from sync.kit.clock import Clock
+from sync.policy import authenticate as keys
+from sync.policy import authorize
+from sync.policy import decide as policy
+from sync.policy.authenticate import Principal
+from sync.policy.decide import PolicyDenied
+from sync.serving import usage
+from sync.serving.ask import Ask
+from sync.serving.classifier import Assessment, Classifier
+from sync.serving.decided import Admitted, Decided, Prepared
+from sync.serving.executor import Executor, Order, Place
+from sync.serving.limits import Limits
+from sync.serving.meters import Meters
+from sync.serving.outcome import Outcome
+from sync.serving.record import Recorder
+from sync.serving.replies import Lost, Replies, RunFailed
+from sync.wire import strings, tasks
+from sync.wire.levels import Level
+from sync.wire.messages import Chunk, Done, Placed
+
+log = logs.get("serving")
+UNASKED_TOKENS = 256
+"""Tokens that are reserved for an answer whose length the client has not named: most answers are shorter, and the rest is
+settled at the end."""
+
+
+class NotRedactable(errors.Retryable):
+    """With what was found taken out, the request would no longer be one: it cannot go to a place that redacts."""
+
+    code = "not_redactable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the stages work with. Made in the composition roots of hub and agent.
+
+    request_s: seconds that a request may take. mode: how a site stands to its hub, for its answers; empty at the hub.
+    """
+
+    snapshot: Callable[[], Snapshot]
+    classifier: Classifier
+    limits: Limits
+    executor: Executor
+    recorder: Recorder
+    meters: Meters
+    clock: Clock
+    request_s: float
+    mode: Callable[[], str] = str
+
+
+def authenticate(parts: Parts, key: str) -> Principal:
+    """Return who this key stands for. Raises InvalidKey."""
+    return keys.authenticate(parts.snapshot(), key, parts.clock.wall())
+
+
+def admit(parts: Parts, principal: Principal, ask: Ask) -> Admitted:
+    """Authorize the model, and reserve what the request may use. Raises what says why it is not taken."""
+    began = parts.meters.now()
+    parts.recorder.journal.check()
+    parts.executor.check(principal)
+    snapshot = parts.snapshot()
+    model = authorize.model(snapshot, principal, ask.model, ask.task) if ask.model is not None else None
+    reservation = parts.limits.reserve(principal.tenant, _reserved(ask))
+    parts.meters.took("admit", began)
+    return Admitted(
+        ask=ask,
+        principal=principal,
+        model=model,
+        snapshot=snapshot,
+        reservation=reservation,
+        began=parts.clock.monotonic(),
+    )
+
+
+async def prepare(parts: Parts, admitted: Admitted, *, all_spans: bool = False) -> Prepared:
+    """Classify all the texts of the request as the tenant wants it, and raise the level to the declared one."""
+    began = parts.meters.now()
+    ask = admitted.ask
+    assessment = await parts.classifier.assess(admitted.snapshot, admitted.principal.tenant, ask.texts, all_spans=all_spans)
+    if assessment.failed:
+        log.error("classification_failed", request=ask.request)
+    parts.meters.took("prepare", began)
+    level = max(assessment.level, ask.declared, Level.RESTRICTED if ask.unread else Level.PUBLIC)
+    return Prepared(admitted=admitted, assessment=assessment, level=level)
+
+
+def decide(parts: Parts, prepared: Prepared) -> Decided:
+    """Apply the policy. Refuses nothing: that is `run`'s to do, and `explain` wants the reasons."""
+    began = parts.meters.now()
+    admitted = prepared.admitted
+    decision = policy.decide(
+        admitted.snapshot,
+        admitted.principal.tenant,
+        facts(admitted.principal, prepared.assessment, prepared.level, unread=admitted.ask.unread),
+        admitted.model,
+    )
+    parts.meters.took("decide", began)
+    parts.meters.decided(decision.level, prepared.assessment.model)
+    return Decided(prepared=prepared, id=ids.decision_id(), decision=decision)
+
+
+def facts(principal: Principal, assessment: Assessment, level: Level, *, unread: bool = False) -> policy.Facts:
+    """Return all that the policy looks at: the same for a request, for `explain` and for the command of that name."""
+    return policy.Facts(
+        level,
+        frozenset(assessment.categories),
+        principal.roles,
+        read_whole=assessment.read_whole and not unread,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A request at work: the replies, and the first of them."""
+
+    place: Place
+    replies: Replies
+    first: Chunk | Done
+
+
+async def run(parts: Parts, decided: Decided, outcome: Outcome, key: str) -> Running:
+    """Return the replies of the first place of the plan that answers. Raises what says why none does.
+
+    The decision is on disk before the first place gets anything, and each further place before it does.
+    """
+    if not decided.decision.allowed:
+        raise _denied(decided)
+    failure: errors.RingfenceError | None = None
+    for place in parts.executor.plan(decided):
+        try:
+            return await _run_at(parts, decided, outcome, key, place)
+        except (Lost, RunFailed, NotRedactable) as error:
+            if isinstance(error, RunFailed) and not error.retryable:
+                raise
+            log.warning("place_failed", agent=place.agent, code=error.code, request=decided.ask.request)
+            failure = error
+    raise failure or parts.executor.nobody(decided)
+
+
+async def _run_at(parts: Parts, decided: Decided, outcome: Outcome, key: str, place: Place) -> Running:
+    """Send the request to one place, and wait for its first word."""
+    order = _order(parts, decided, outcome, key, place)
+    outcome.place, outcome.tries = place, outcome.tries + 1
+    if outcome.tries == 1:
+        written = await parts.recorder.decided(decided, place, outcome.redacted)
+    else:
+        written = await parts.recorder.tried(decided, place, outcome)
+    zone = place.zone.value if place.zone else ""
+    replies: Replies | None = None
+    try:
+        replies = await parts.executor.begin(place, order, written)
+        running = Running(place, replies, await _first(replies, decided.ask, outcome))
+    except BaseException as error:
+        outcome.tried.append((place.agent, zone, getattr(error, "code", "cancelled")))
+        if replies is not None:
+            await replies.close()
+        parts.executor.ended(place, error)
+        raise
+    outcome.tried.append((place.agent, zone, ""))
+    return running
+
+
+async def _first(replies: Replies, ask: Ask, outcome: Outcome) -> Chunk | Done:
+    """Return the first reply that says something of the answer; before it, the hub says where it has a request served.
+
+    It is read here and not later, since what cannot be read is tried at the next place as long as nothing has gone out.
+    """
+    try:
+        message = await replies.next()
+        if isinstance(message, Placed):
+            outcome.placed(message)
+            message = await replies.next()
+        if isinstance(message, Placed):
+            raise errors.Corrupt("The hub says twice where a request is served.")
+        if isinstance(message, Done):
+            outcome.result = tasks.read_answer(ask.payload, message.result)
+        else:
+            tasks.read_scores(message.scores)
+    except errors.Corrupt as error:
+        raise Lost("The model's side answers what was not asked for.", broken=True) from error
+    return message
+
+
+def _order(parts: Parts, decided: Decided, outcome: Outcome, key: str, place: Place) -> Order:
+    """Return what the place gets: where the decision redacts there, with what was found taken out of every string."""
+    payload = decided.ask.payload
+    outcome.vault, outcome.redacted = None, ""
+    if place.zone is not None and place.zone in decided.decision.redact:
+        tenant = decided.principal.tenant
+        vault = parts.classifier.vault(tenant, parts.recorder.digests.redaction_key(tenant.id))
+        payload = strings.replaced(payload, vault.redact(decided.ask.texts, decided.assessment.findings))
+        _check_whole(payload)
+        outcome.vault, outcome.redacted = vault, vault.mode
+    left = parts.request_s - (parts.clock.monotonic() - decided.admitted.began)
+    return Order(decided=decided, payload=payload, key=key, deadline=parts.clock.monotonic() + left)
+
+
+def _check_whole(payload: tasks.Request) -> None:
+    """Return where a redacted request still is one: a text may have become empty, or a name too long. Raises NotRedactable."""
+    try:
+        tasks.read_request(payload.TASK, tasks.pack(payload))
+    except errors.Corrupt as error:
+        raise NotRedactable("With what was found taken out, nothing is left that the model could be asked.") from error
+
+
+def _reserved(ask: Ask) -> int:
+    """Return the tokens that a request may use, as far as that is known before it runs."""
+    answer = ask.most_tokens if ask.wanted_tokens else min(ask.most_tokens, UNASKED_TOKENS)
+    return usage.estimate(ask.text_bytes) + answer if ask.model is not None else 0
+
+
+def _denied(decided: Decided) -> PolicyDenied:
+    reasons = decided.decision.reasons
+    return PolicyDenied(
+        f"No place may process this request: {reasons[-1].why}.",
+        reasons=reasons,
+        level=decided.decision.level.label,
+        decision=decided.id,
+    )
+
+
+def offered(parts: Parts, principal: Principal) -> list[Model]:
+    """Return the models that the principal may use and that can be had here now."""
+    known = parts.snapshot().models
+    found = (known[name] for name in principal.tenant.allowed_models if name in known)
+    return [model for model in found if parts.executor.offers(model)]
