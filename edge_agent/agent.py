@@ -46,7 +46,12 @@ from sync.kit.metrics import Registry
 from sync.kit.supervision import Supervisor
 from sync.kit.tasks import TaskGroup
 from sync.kit.timetable import Timetable
+from sync.audit.unfinished import close_unfinished
+from sync.serving.api.handlers import Surface
 from sync.serving.api.server import Server
+from sync.serving.meters import Meters
+from sync.serving.record import Digests, Recorder
+from sync.serving.stages import Parts
 from sync.serving.limits import Limits
 from sync.wire import subjects
 from sync.wire.levels import Level
@@ -63,6 +68,8 @@ RETENTION_EVERY_S = 6 * 3600.0
 FAULTS = "faults.json"
 LIMITS = "limits.json"
 STOP_S = 10.0
+REQUEST_S = 300.0
+"""Seconds that a request at the site itself may take: local models on two cores write for minutes."""
 
 
 class Agent:
@@ -108,6 +115,7 @@ class Agent:
         self.on_trial = False
         self.failed_release = Releases(settings.home).failed if settings.home is not None else ""
         self.supervisor = Supervisor(os.environ, self._alive)
+        self.recorder: Recorder | None = None
         self.server = self._server() if settings.http_port is not None else None
 
     async def start(self) -> None:
@@ -118,6 +126,7 @@ class Agent:
         self.link.begin()
         self.limits.restore(*_read_limits(self.settings.state / LIMITS))
         self.journal.open()
+        await close_unfinished(self.journal)
         outbox = self.outbox = Outbox(
             self.journal, self.bus, self.me.id, self.me.keys.signer, self.me.hub_key, self.clock,
             pace=self.pace, note=self.faults.note, rng=random.Random(),  # noqa: S311 - spreads load, guards nothing
@@ -150,7 +159,8 @@ class Agent:
         if self.settings.backlog_hours:
             self.timetable.within(self.settings.backlog_hours, self.pace.set_open)
         self.timetable.start()
-        if self.server is not None:
+        if self.server is not None and self.recorder is not None:
+            self.tasks.keep("late outcomes", self.recorder.catch_up)
             port = await self.server.start(self.settings.http_host, self.settings.http_port or 0)
             self.url = f"http://{self.settings.http_host}:{port}"
         self.tasks.keep("supervision", self.supervisor.keep_telling)
@@ -209,22 +219,44 @@ class Agent:
         self.link.line_changed(connected)
 
     def _server(self) -> Server:
-        """The site's own API."""
+        """Return the site's own API."""
         # Imported where there is one: the classifier and its model are half of what an agent would hold otherwise.
         from classifiers import engine  # noqa: PLC0415
-        from edge_agent.http import open_inference  # noqa: PLC0415
-        from edge_agent.http.openai import OpenAi  # noqa: PLC0415
+        from classifiers.requests import RequestClassifier  # noqa: PLC0415
+        from edge_agent.http.open_inference import MAX_BODY, OpenInference  # noqa: PLC0415
         from edge_agent.http.operations import Operations  # noqa: PLC0415
-        from edge_agent.site.site import Site  # noqa: PLC0415
+        from edge_agent.site.executor import SiteExecutor  # noqa: PLC0415
 
-        site = Site(
-            me=self.me.id, guard=self.guard, repository=self.repository, runner=self.runner, classifier=engine.load(),
-            limits=self.limits, journal=self.journal, at_rest=self.me.keys.at_rest, clock=self.clock, link=self.link,
-            forwarder=self.forwarder, faults=self.faults,
-        )  # fmt: skip
-        operations = Operations(site, self.registry)
-        routes = [*OpenAi(site).routes(), *open_inference.OpenInference(site).routes(), *operations.routes()]
-        return Server(routes, RESPONSES, option="--http-port", max_body=open_inference.MAX_BODY)
+        executor = SiteExecutor(
+            me=self.me.id,
+            guard=self.guard,
+            repository=self.repository,
+            runner=self.runner,
+            link=self.link,
+            forwarder=self.forwarder,
+            clock=self.clock,
+            faults=self.faults,
+        )
+        digests = Digests(self.me.keys.at_rest)
+        recorder = self.recorder = Recorder(
+            self.journal, digests, self.clock, me=self.me.id, standing=executor.standing
+        )
+        parts = Parts(
+            snapshot=lambda: self.guard.current,
+            classifier=RequestClassifier(engine.load()),
+            limits=self.limits,
+            executor=executor,
+            recorder=recorder,
+            meters=Meters(self.registry),
+            clock=self.clock,
+            request_s=REQUEST_S,
+            mode=lambda: executor.mode,
+        )
+        surface = Surface(parts, RESPONSES)
+        operations = Operations(executor, self.guard, self.link, self.repository, self.journal, self.registry)
+        inference = OpenInference(surface, executor, self.guard, self.repository)
+        routes = [*surface.routes(), *inference.routes(), *operations.routes()]
+        return Server(routes, RESPONSES, option="--http-port", max_body=MAX_BODY)
 
     def beat(self) -> Beat:
         """How this agent is now."""

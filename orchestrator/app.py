@@ -12,13 +12,12 @@ import signal
 from pathlib import Path
 
 from classifiers import engine
+from classifiers.requests import RequestClassifier
 from orchestrator import backup
 from orchestrator.authority.certificates import Certificates
 from orchestrator.broker.process import Broker, Reachable
-from orchestrator.dispatch import record
-from orchestrator.dispatch.conversation import Line
+from orchestrator.dispatch.executor import Dispatch
 from orchestrator.dispatch.forwarding import Forwarding
-from orchestrator.dispatch.pipeline import Meters, Pipeline, Timing
 from orchestrator.distribution.publisher import Publisher
 from orchestrator.fleet.enrolment import Addresses, Enrolment, Terms
 from orchestrator.fleet.presence import Presence
@@ -26,7 +25,6 @@ from orchestrator.http import enrolment as enrolling
 from orchestrator.http.administration import Administration
 from orchestrator.http.enrolment import Enrolling
 from orchestrator.http.errors import RESPONSES
-from orchestrator.http.inference import Inference
 from orchestrator.ledger.checkpoints import Checkpoints, roots
 from orchestrator.ledger.ingest import Ledger
 from orchestrator.ledger.secrets import Secrets
@@ -44,6 +42,7 @@ from orchestrator.store.ledger import SqlLedger
 from orchestrator.store.ledger_reading import SqlLedgerReader
 from orchestrator.store.retention import SqlRetention
 from sync.audit.journal import Journal
+from sync.audit.unfinished import close_unfinished
 from sync.bus.nats import Login, NatsBus
 from sync.bus.port import Incoming
 from sync.crypto import keyring, sealing
@@ -55,8 +54,13 @@ from sync.kit.metrics import Registry
 from sync.kit.supervision import Supervisor
 from sync.kit.tasks import TaskGroup
 from sync.kit.timetable import Timetable
+from sync.serving import stages
+from sync.serving.api.handlers import Surface
 from sync.serving.api.server import Server
 from sync.serving.limits import Limits
+from sync.serving.meters import Meters
+from sync.serving.record import Digests, Recorder
+from sync.serving.stages import Parts
 from sync.wire import codec, messages, subjects
 from sync.wire.session import HubSessions
 
@@ -72,6 +76,8 @@ FORGET_S = 10.0
 RETENTION_S = 3600.0
 JOURNAL_STREAM_AGE_S = 7 * 24 * 3600.0
 STOP_S = 5.0
+DRAIN_S = 10.0
+"""Seconds that requests of sites may take to end when the hub is stopped: as long as those over HTTP."""
 
 
 class Hub:
@@ -121,19 +127,24 @@ class Hub:
             journal=self.journal, signer=self.keys.signer, clock=self.clock, faults=self.faults,
             snapshot=lambda: self.publisher.current, registry=self.registry,
         )  # fmt: skip
-        self.pipeline = Pipeline(
+        self.recorder = Recorder(self.journal, Digests(self.keys.at_rest), self.clock)
+        self.parts = Parts(
             snapshot=lambda: self.publisher.current,
-            classifier=engine.load(),
+            classifier=RequestClassifier(engine.load()),
             limits=Limits(self.clock),
-            presence=self.presence,
-            line=Line(self.bus, self.clock),
-            sessions=HubSessions(self.keys.signer, self.clock),
-            journal=self.journal,
-            digests=record.Digests(self.keys.at_rest),
-            home=Region(settings.region),
-            timing=Timing(settings.request_timeout_s),
+            executor=Dispatch(
+                bus=self.bus,
+                clock=self.clock,
+                presence=self.presence,
+                sessions=HubSessions(self.keys.signer, self.clock),
+                snapshot=lambda: self.publisher.current,
+                home=Region(settings.region),
+                rng=random.Random(),  # noqa: S311 - spreads load, guards nothing
+            ),
+            recorder=self.recorder,
             meters=Meters(self.registry),
-            rng=random.Random(),  # noqa: S311 - spreads load, guards nothing
+            clock=self.clock,
+            request_s=settings.request_timeout_s,
         )
         self._enrol_port, self._renewing = settings.enrol_port, asyncio.Lock()
         self.enrolment = Enrolment(
@@ -153,12 +164,25 @@ class Hub:
             lambda: self.publisher.current,
         )  # fmt: skip
         self.forwarding = Forwarding(
-            self.bus, self.pipeline, self.keys.opener, lambda: self.publisher.current, self.clock, self.tasks
-        )  # fmt: skip
-        administration = Administration(
-            self.pipeline, self.presence, self.bus, self.journal, self.clock, self.registry, self.publisher.apply
+            bus=self.bus,
+            parts=self.parts,
+            opener=self.keys.opener,
+            snapshot=lambda: self.publisher.current,
+            clock=self.clock,
+            tasks=self.tasks,
         )
-        self.server = Server([*Inference(self.pipeline).routes(), *administration.routes()], RESPONSES, option="--port")
+        administration = Administration(
+            authenticate=functools.partial(stages.authenticate, self.parts),
+            snapshot=lambda: self.publisher.current,
+            presence=self.presence,
+            bus=self.bus,
+            journal=self.journal,
+            clock=self.clock,
+            registry=self.registry,
+            apply=self.publisher.apply,
+        )
+        surface = Surface(self.parts, RESPONSES)
+        self.server = Server([*surface.routes(), *administration.routes()], RESPONSES, option="--port")
         self.supervisor = Supervisor(os.environ, self.journal.answer)
         self._agents_up = self.registry.gauge("ringfence_agents_up", "Agents that are there now.")
         self._line_up = self.registry.gauge("ringfence_broker_connected", "Whether the line to the broker is up.")
@@ -173,6 +197,7 @@ class Hub:
                 await self.checkpoints.begin_generation("the hub was restored from a backup")
             await self.checkpoints.open()
             self.journal.open()
+            await close_unfinished(self.journal)
             if self.broker is not None:
                 self.broker.write(await self.agents.agents())
                 await self.broker.start()
@@ -190,6 +215,7 @@ class Hub:
             await self.forwarding.listen()
             self.tasks.keep("journals of agents", self.journals.take)
             self.tasks.keep("beats", self.publisher.send_beats)
+            self.tasks.keep("late outcomes", self.recorder.catch_up)
             self.tasks.spawn("line", self._end_where_cut_off())
             self.tasks.keep("own journal", self.journals.feed_own)
             self.jobs.every(EDIT_POLL_S, "edits", self._refresh)
@@ -221,7 +247,8 @@ class Hub:
     async def stop(self) -> None:
         """Stops in the opposite order: takes nothing new, ends what is at work, writes what waits."""
         self.supervisor.say("STOPPING=1")
-        await self.server.stop()
+        # Both at once: what sites sent on is let to its end as long as what came over HTTP is.
+        await asyncio.gather(self.server.stop(), self.forwarding.drain(DRAIN_S))
         await self.entrance.stop()
         self.jobs.stop()
         await self.tasks.stop(STOP_S)

@@ -13,14 +13,17 @@ from typing import Annotated, Any
 import pydantic
 from aiohttp import web
 
-from edge_agent.http.openai import told_of
-from edge_agent.site.site import UNREAD, NotServedHere, Site
+from edge_agent.inference.repository.lifecycle import Repository
+from edge_agent.site.executor import NotServedHere, SiteExecutor
+from edge_agent.work.guard import Guard
 from sync.kit import errors
-from sync.kit.ids import RequestId
 from sync.policy import authorize
 from sync.policy.authorize import UnknownModel
-from sync.serving.api import answers, bodies, headers
+from sync.serving import exchange as exchanges
+from sync.serving.api import answers, bodies, headers, outgoing
+from sync.serving.api.handlers import Surface
 from sync.serving.ask import Ask
+from sync.wire import tasks, types
 
 TASK = "tensors"
 MAX_BODY = 16 * 1024 * 1024
@@ -53,7 +56,10 @@ class InferBody(pydantic.BaseModel):
 class OpenInference:
     """The handlers, over the site."""
 
-    site: Site
+    surface: Surface
+    site: SiteExecutor
+    guard: Guard
+    repository: Repository
 
     def routes(self) -> list[web.RouteDef]:
         one = "/v2/models/{name}"
@@ -75,51 +81,61 @@ class OpenInference:
 
     async def ready(self, request: web.Request) -> web.Response:
         """Whether the site can decide: it has a bundle."""
-        ready = self.site.guard.current.serial > 0
+        ready = self.guard.current.serial > 0
         return web.json_response({"ready": ready}, status=200 if ready else 503)
 
     async def model(self, request: web.Request) -> web.Response:
         """The model's inputs and outputs. Loads it, where it is not."""
-        async with self.site.repository.lease(self._folder(request)) as loaded:
+        async with self.repository.lease(self._folder(request)) as loaded:
             metadata = getattr(loaded.engine, "metadata", {})
-            versions = self.site.repository.folder.versions(loaded.manifest.name)
+            versions = self.repository.folder.versions(loaded.manifest.name)
         name = request.match_info["name"]
         return web.json_response({"name": name, "versions": versions, "platform": "onnxruntime_onnx", **metadata})
 
     async def model_ready(self, request: web.Request) -> web.Response:
         folder = self._folder(request)
-        return web.json_response({"name": request.match_info["name"], "ready": folder in self.site.repository.names})
+        return web.json_response({"name": request.match_info["name"], "ready": folder in self.repository.names})
 
     async def infer(self, request: web.Request) -> web.Response:
-        principal = self.site.authenticate(headers.api_key(request))
-        self._folder(request)
-        body = await bodies.read(request, InferBody, most=MAX_BODY)
-        payload: dict[str, object] = {
-            "inputs": [{**tensor.model_dump(), "data": _flat(tensor.data)} for tensor in body.inputs],
-            "outputs": [wanted.name for wanted in body.outputs],
-        }
-        ask = Ask(
-            request=RequestId(request[headers.REQUEST_ID]), task=TASK, model=request.match_info["name"], texts=(), payload=payload,
-            declared=UNREAD, trace=headers.trace(request), no_store=True,
-        )  # fmt: skip
-        async with self.site.visit(principal, ask, headers.api_key(request)) as visit:
-            await visit.finish()
-            await self.site.deliver(visit)
-        told = {"model_name": ask.model, "model_version": self.site.repository.manifest(self._folder(request)).version}
-        return answers.respond(
-            {**told, "id": body.id or ask.request, "outputs": visit.result.get("outputs", [])}, told_of(self.site, visit)
-        )
+        """Run a model by its tensors. They cannot be read as text, so they count as restricted."""
+        call = self.surface.call(request)
+        async with self.surface.refusals(call, task=TASK, model=request.match_info["name"]):
+            self._folder(request)
+            body = await bodies.read_as(request, InferBody, most=MAX_BODY)
+            ask = Ask(
+                request=call.id,
+                payload=_payload(body),
+                model=request.match_info["name"],
+                trace=headers.trace(request),
+                no_store=True,
+                unread=True,
+            )
+        async with exchanges.exchange(self.surface.parts, call.principal, ask, call.key) as exchange:
+            outcome = (await exchange.complete()).outcome
+            result = outcome.result
+            outputs = [types.plain(tensor) for tensor in result.outputs] if isinstance(result, tasks.Inferred) else []
+            version = self.repository.manifest(self._folder(request)).version
+            told = {"model_name": ask.model, "model_version": version, "id": body.id or ask.request, "outputs": outputs}
+            return answers.respond(told, outgoing.headers(self.surface.parts, exchange))
 
     def _folder(self, request: web.Request) -> str:
         """The model's folder here. Raises InvalidKey, UnknownModel, Forbidden or NotServedHere."""
-        principal = self.site.authenticate(headers.api_key(request))
+        principal = self.surface.call(request).principal
         name, version = request.match_info["name"], request.match_info.get("version")
-        folder = self.site.serves(authorize.model(self.site.guard.current, principal, name, TASK).deployments)
+        folder = self.site.here(authorize.model(self.guard.current, principal, name, TASK).deployments)
         if folder is None:
             raise NotServedHere(f"The model '{name[:100]}' is not at this site.")
-        if version is not None and self.site.repository.manifest(folder).version != version:
+        if version is not None and self.repository.manifest(folder).version != version:
             raise UnknownModel(f"The version '{version[:100]}' of '{name[:100]}' is not the one that is used.")
         return folder
+
+
+def _payload(body: InferBody) -> tasks.Tensors:
+    """Return the request for an engine. Raises Refused where a tensor's data are nested unevenly."""
+    inputs = tuple(
+        tasks.Tensor(tensor.name, tensor.datatype, tuple(tensor.shape), tuple(_flat(tensor.data))) for tensor in body.inputs
+    )
+    return tasks.Tensors(inputs, tuple(wanted.name for wanted in body.outputs))
 
 
 def _flat(data: list[Any]) -> list[Any]:

@@ -7,7 +7,11 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from edge_agent.site.site import Site
+from edge_agent.inference.repository.lifecycle import Repository
+from edge_agent.line.link import Link
+from edge_agent.site.executor import SiteExecutor
+from edge_agent.work.guard import Guard
+from sync.audit.journal import Journal
 from sync.kit import metrics
 from sync.kit.metrics import Registry
 
@@ -16,7 +20,11 @@ from sync.kit.metrics import Registry
 class Operations:
     """The handlers."""
 
-    site: Site
+    site: SiteExecutor
+    guard: Guard
+    link: Link
+    repository: Repository
+    journal: Journal
     registry: Registry
 
     def routes(self) -> list[web.RouteDef]:
@@ -31,26 +39,28 @@ class Operations:
 
     async def ready(self, request: web.Request) -> web.Response:
         """Ready with a bundle that some tenant's grace time still covers, and room for records; the line to the hub is told."""
-        site = self.site
-        state = readiness(site)
+        state = self._readiness()
         told = {
-            "status": state, "mode": site.mode, "since": _moment(site.link.since), "hub_heard_s": round(site.guard.age_s(), 1),
-            "bundle_serial": site.guard.current.serial, "models": site.repository.names,
-        }  # fmt: skip
+            "status": state,
+            "mode": self.site.mode,
+            "since": _moment(self.link.since),
+            "hub_heard_s": round(self.guard.age_s(), 1),
+            "bundle_serial": self.guard.current.serial,
+            "models": self.repository.names,
+        }
         return web.json_response(told, status=200 if state.startswith(("online", "offline", "rejoining")) else 503)
 
     async def metrics(self, request: web.Request) -> web.Response:
         return web.Response(body=self.registry.exposition(), headers={"content-type": metrics.CONTENT_TYPE})
 
-
-def readiness(site: Site) -> str:
-    """online, offline since …, rejoining, or why nothing is served: stale, no bundle yet, journal full."""
-    if not site.guard.current.serial:
-        return "no bundle yet"
-    if site.journal_full:
-        return "journal full"
-    mode = site.mode
-    return f"offline since {_moment(site.link.since)}" if mode == "offline" else mode
+    def _readiness(self) -> str:
+        """online, offline since …, rejoining, or why nothing is served: stale, no bundle yet, journal full."""
+        if not self.guard.current.serial:
+            return "no bundle yet"
+        if self.journal.full:
+            return "journal full"
+        mode = self.site.mode
+        return f"offline since {_moment(self.link.since)}" if mode == "offline" else mode
 
 
 def _moment(at: float) -> str:

@@ -19,8 +19,9 @@ from orchestrator.store.fleet import SqlAgents
 from orchestrator.tenants import compiler, document
 from sync.bundle.snapshot import Snapshot
 from sync.kit import errors
-from sync.kit.ids import ModelName, TenantId
+from sync.kit.ids import KeyId, PrincipalId, ModelName, TenantId
 from sync.policy import decide
+from sync.policy.authenticate import Principal
 from sync.terminal import commands
 from sync.wire.levels import Level
 
@@ -50,6 +51,7 @@ def explain(
     text: Annotated[str, typer.Argument(help="The prompt; '-' reads standard input.")],
     model: Annotated[str, typer.Option(help="The model that would be asked for.")] = "",
     level: Annotated[str, typer.Option(help="A level that the app would declare; it can only raise.")] = "public",
+    role: Annotated[list[str] | None, typer.Option(help="A role of the key that would ask, as rules look at it. Default: user.")] = None,
     state: State = None,
 ) -> None:
     """What would happen with a prompt, and why. Runs nothing and needs no running hub."""
@@ -68,10 +70,13 @@ def explain(
         declared = Level.of(level)
     except ValueError as error:
         raise errors.Misconfigured(f"--level: {error}.", code="bad_level") from error
-    from classifiers import engine, profiles  # noqa: PLC0415 - a quarter of a second that 'apply' does not need
+    # Imported here: a quarter of a second that 'apply' does not need.
+    from classifiers import engine, profiles  # noqa: PLC0415
+    from sync.serving import stages  # noqa: PLC0415
 
     assessment = engine.load().assess([sys.stdin.read() if text == "-" else text], profiles.of(snapshot, found), all_spans=True)
-    facts = decide.Facts(max(assessment.level, declared), frozenset(assessment.categories))
+    asker = Principal(PrincipalId(""), KeyId(""), found, tuple(role or ["user"]), float("inf"))
+    facts = stages.facts(asker, assessment, max(assessment.level, declared))
     decision = decide.decide(snapshot, found, facts, wanted)
     out.print(f"[bold]{'allowed' if decision.allowed else 'refused'}[/] as [bold]{decision.level.label}[/]")
     for name, count in assessment.counts().items():

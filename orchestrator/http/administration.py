@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from orchestrator.dispatch.pipeline import Pipeline
 from orchestrator.fleet.presence import Presence
 from sync.audit.journal import Journal
+from sync.bundle.snapshot import Snapshot
 from sync.bus.port import Bus
 from sync.kit import metrics
 from sync.kit.clock import Clock
 from sync.policy import authorize
+from sync.policy.authenticate import Principal
 from sync.serving.api import bodies, errors, headers
 
 
@@ -21,7 +22,8 @@ from sync.serving.api import bodies, errors, headers
 class Administration:
     """The handlers. `apply` checks, keeps and publishes a configuration, and gives its serial."""
 
-    pipeline: Pipeline
+    authenticate: Callable[[str], Principal]
+    snapshot: Callable[[], Snapshot]
     presence: Presence
     bus: Bus
     journal: Journal
@@ -40,7 +42,7 @@ class Administration:
 
     async def configuration(self, request: web.Request) -> web.Response:
         """Applies a YAML document."""
-        principal = self.pipeline.authenticate(headers.api_key(request))
+        principal = self.authenticate(headers.api_key(request))
         authorize.administration(principal)
         if (request.content_length or 0) > bodies.MAX_BODY:
             raise errors.TooLarge(f"The document is over {bodies.MAX_BODY} bytes.")
@@ -53,8 +55,8 @@ class Administration:
 
     async def agents(self, request: web.Request) -> web.Response:
         """Every admitted agent: where it is, whether it is there, what waits in its journal."""
-        authorize.administration(self.pipeline.authenticate(headers.api_key(request)))
-        snapshot, now = self.pipeline.snapshot(), self.clock.monotonic()
+        authorize.administration(self.authenticate(headers.api_key(request)))
+        snapshot, now = self.snapshot(), self.clock.monotonic()
         here = self.presence.here(now, snapshot)
         rows = []
         for agent in snapshot.agents.values():
@@ -75,7 +77,7 @@ class Administration:
 
     async def ready(self, _: web.Request) -> web.Response:
         """200 where requests can be decided and dispatched."""
-        snapshot = self.pipeline.snapshot()
+        snapshot = self.snapshot()
         states = {"bundle": snapshot.serial > 0, "broker": self.bus.connected}
         up = len(self.presence.here(self.clock.monotonic(), snapshot))
         ready = all(states.values())
