@@ -6,6 +6,8 @@ One writer thread; WAL, `synchronous=FULL`; whatever has queued while the last c
 Invariants, each with a test of its words:
 - an append that returned is on disk: kill -9 loses none;
 - a failed commit fails its appends and leaves the chain as it was;
+- a record that cannot be written fails alone;
+- a request that a record begins is begun once and ended once, in the same commits as the records that say so;
 - a fresh, damaged or restored database starts a new epoch, whose first record names the old one;
 - sealing and forgetting keep the rest verifiable;
 - at its cap the journal gives up what the hub holds, the oldest first, and then refuses; it never drops what the hub lacks.
@@ -23,13 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from sync.audit import ballast, chain, rows, sealed
+from sync.audit import ballast, chain, kinds, open_requests, rows, sealed
 from sync.audit.proving import Pinned
 from sync.crypto import signing
 from sync.kit import clock as clocks
 from sync.kit import crashpoints, errors, files, ids, logs
 from sync.kit.faults import Fault
 from sync.kit.ids import AgentId, Epoch, TenantId
+from sync.wire import codec
 from sync.wire.messages import Content
 
 log = logs.get("journal")
@@ -46,15 +49,27 @@ CONTENT_KEPT_S = 24 * 3600.0
 CHECKED_AT_START = 5000
 """Newest records that are verified before anything is served; `audit` verifies the rest later."""
 WARN_AT = (0.9, 0.7)
+OUTCOME_ROOM = 4096
+"""Bytes below the cap that a record which begins a request leaves: its outcome says the same and more."""
 PLATFORM = TenantId("_platform")
 """The tenant of records that are about no tenant: an epoch's start, for one."""
 T = TypeVar("T")
 
 
-class AuditUnavailable(errors.Retryable):
-    """The record could not be written, so the request is refused: no answer without its record."""
+class AuditUnavailable(errors.RingfenceError):
+    """The record is not on disk, so the request is refused: no answer without its record."""
 
     code = "audit_unavailable"
+
+
+class NotWritten(AuditUnavailable, errors.Retryable):
+    """The journal could not be written now."""
+
+
+class RecordRefused(AuditUnavailable, errors.Refused):
+    """This one record can never be written: trying again gives the same answer."""
+
+    code = "record_refused"
 
 
 class Written(NamedTuple):
@@ -73,10 +88,10 @@ class Retained:
 
 
 class _Append(NamedTuple):
-    tenant: TenantId
-    kind: str
-    fields: dict[str, object]
+    form: chain.Form
+    fields: bytes
     retained: Retained | None
+    claim: open_requests.Claim | None
     done: asyncio.Future[Written]
     loop: asyncio.AbstractEventLoop
 
@@ -120,6 +135,9 @@ class Journal:
         self._marked_at = float("-inf")
         self._unmarked: bytes | None = None
         self.grew = asyncio.Event()
+        self._requests = open_requests.OpenRequests()
+        self._left: dict[str, chain.Entry] = {}
+        """By request, the records that began what a former life of this process did not end."""
 
     @property
     def epoch(self) -> Epoch:
@@ -159,14 +177,36 @@ class Journal:
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
         self._thread.start()
 
-    async def append(self, tenant: TenantId, kind: str, fields: dict[str, object], retained: Retained | None = None) -> Written:
-        """Where the record stands, once it and what is retained of it are on disk. Raises AuditUnavailable."""
+    async def append(
+        self, tenant: TenantId, kind: str, fields: dict[str, object], retained: Retained | None = None,
+        *, opens: str = "", closes: str = "",
+    ) -> Written:  # fmt: skip
+        """Return where the record stands, once it and what is retained of it are on disk.
+
+        `opens`: the id of a request that the record begins, which is its field `request` too.
+        `closes`: of one that it ends. Both are noted in the commit that has the record. Where the
+        caller is cancelled, its record is written all the same.
+
+        Raise AuditUnavailable where the record is not on disk: NotWritten where it may be later,
+        RecordRefused where it never can be. Raise Refused, `already_recorded`, where `opens` is open
+        already, or `closes` is not open or is being closed.
+        """
+        form, packed = self._pack(tenant, kind, fields, chain.MAX_ENTRY - OUTCOME_ROOM if opens else chain.MAX_ENTRY)
         if self._work.qsize() > MAX_WAITING:
-            raise AuditUnavailable("The audit journal is behind; try again.")
+            raise NotWritten("The audit journal is behind; try again.")
+        claim = self._requests.claim(opens, closes) if opens or closes else None
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Written] = loop.create_future()
-        self._work.put(_Append(tenant, kind, fields, retained, done, loop))
+        self._work.put(_Append(form, packed, retained, claim, done, loop))
         return await done
+
+    def unfinished(self) -> list[chain.Entry]:
+        """Return the records that began what a former life of this process did not end, the oldest first.
+
+        Those that were ended since are not among them.
+        """
+        self._left = {request: entry for request, entry in self._left.items() if request in self._requests}
+        return list(self._left.values())
 
     def check(self) -> None:
         """Returns where records can be written. Raises AuditUnavailable: work whose record has no room is not begun."""
@@ -225,12 +265,34 @@ class Journal:
             self._reader.close()
             self._database.close()
 
+    def _pack(
+        self, tenant: TenantId, kind: str, fields: dict[str, object], most: int
+    ) -> tuple[chain.Form, bytes]:  # fmt: skip
+        """Return the parts of a record, of at most so many bytes. Raise RecordRefused.
+
+        It is done here, and not where the group is committed, so that it fails alone.
+        """
+        try:
+            packed = codec.pack(fields)
+            form = chain.form(tenant, self._author, self.position.epoch, kind)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            log.error("record_refused", kind=kind[:32], detail=type(error).__name__)
+            raise RecordRefused("The audit record of this request holds what cannot be written. Nothing was done.") from error
+        if (size := form.size + len(packed)) > most:
+            log.warning("record_refused", kind=kind[:32], size=size)
+            raise RecordRefused(
+                f"The audit record of this request would have {size} bytes, over its cap of {most}. "
+                "Nothing was done: send shorter names, headers and ids."
+            )
+        return form, packed
+
     def _load(self, old: dict[str, object]) -> None:
         found = rows.meta(self._database, rows.HEAD)
         if found is None:
             self.position = chain.start(self._author, ids.epoch())
             self._shelf = rows.shelf(self._path, self._author, self.epoch)
-            self._commit([_Append(PLATFORM, "epoch", {"reason": "fresh", **old}, None, None, None)])  # type: ignore[arg-type]
+            form, began = self._pack(PLATFORM, kinds.EPOCH, {"reason": "fresh", **old}, chain.MAX_ENTRY)
+            self._commit([_Append(form, began, None, None, None, None)])  # type: ignore[arg-type]
         else:
             self.position = rows.position(found)
             self._shelf = rows.shelf(self._path, self._author, self.epoch)
@@ -243,6 +305,8 @@ class Journal:
         for name, note in self._database.execute("select name, value from meta where name like 'pin:%'"):
             tenant = TenantId(name.removeprefix(rows.PIN))
             self.pins[tenant] = Pinned(tenant, note.decode())
+        self._left = open_requests.load(self._database, self._shelf, self.first)
+        self._requests = open_requests.OpenRequests(self._left)
         self._measure()
 
     def _write(self) -> None:
@@ -269,15 +333,17 @@ class Journal:
                 raise _no_room(self.cap_bytes)
             first, links = self.position.next, self._commit(group)
         except Exception as error:
-            # Whatever it is, the callers are told, and the thread lives: a record that cannot be packed fails its group alone.
+            # Whatever it is, the callers are told, and the thread lives.
             if isinstance(error, AuditUnavailable):
                 failure = error
             else:
-                failure = AuditUnavailable("The audit record could not be written, so the request was refused.", retry_after_s=5)
+                failure = NotWritten("The audit record could not be written, so the request was refused.", retry_after_s=5)
                 self._on_fault(Fault.JOURNAL_WRITE_FAILED, str(error)[:200])
 
             def refuse() -> None:
                 for item in group:
+                    if item.claim is not None:
+                        self._requests.settle(item.claim, written=False)
                     _fail(item.done, failure)
 
             self._tell(group[0].loop, refuse)
@@ -286,6 +352,9 @@ class Journal:
 
         def tell() -> None:
             for number, (item, link) in enumerate(zip(group, links, strict=True), first):
+                if item.claim is not None:
+                    # Not behind the caller's await: one that was cancelled has its record all the same.
+                    self._requests.settle(item.claim, written=True)
                 _finish(item.done, Written(number, link))
             self.grew.set()
 
@@ -298,15 +367,18 @@ class Journal:
         entries: list[bytes] = []
         links = []
         kept: list[tuple[int, Retained]] = []
-        wall, monotonic = self._clock.wall(), self._clock.monotonic()
-        author, epoch, seen = self._author, self.position.epoch, self.hub_seen
-        for tenant, kind, fields, retained, _, _ in group:
-            entry = chain.make(tenant, author, epoch, number, wall, monotonic, kind, head, seen, fields)
+        claims: list[tuple[open_requests.Claim, int]] = []
+        wall = self._clock.wall()
+        at, seen = chain.clocks(wall, self._clock.monotonic()), codec.pack(self.hub_seen)
+        for form, fields, retained, claim, _, _ in group:
+            entry = chain.assemble(form, number, at, head, seen, fields)
             head = chain.link(entry)
             entries.append(entry)
             links.append(head)
             if retained is not None:
                 kept.append((number, retained))
+            if claim is not None:
+                claims.append((claim, number))
             number += 1
         position = chain.Position(self._author, self.position.epoch, number, head)
         with self._database:
@@ -318,6 +390,7 @@ class Journal:
                 row = (sequence, wall, retained.sealed, retained.key)
                 self._database.execute("insert into contents values (?, ?, ?, ?)", row)
             crashpoints.reach("journal.inserted")
+            open_requests.note(self._database, claims)
             rows.set_meta(self._database, rows.HEAD, rows.stored(position, chain.sign_head(position, self._signer)))
         self._recent.extend(entries)
         self.position = position
@@ -341,7 +414,7 @@ class Journal:
             self._tell(item.loop, lambda: _fail(item.done, failure))
         except Exception as error:
             # As above: this thread outlives whatever it was asked to do.
-            failure = AuditUnavailable(f"The journal could not be changed ({error}).")
+            failure = NotWritten(f"The journal could not be changed ({error}).")
             self._tell(item.loop, lambda: _fail(item.done, failure))
 
     async def _do(self, run: Callable[[], object]) -> object:
@@ -351,6 +424,8 @@ class Journal:
         return await done
 
     def _prove(self, upto: int, pins: Sequence[Pinned], hub_seen: bytes) -> None:
+        if len(hub_seen) > chain.MAX_SEEN:
+            raise errors.Corrupt(f"What is seen of the hub has {len(hub_seen)} bytes: a digest has {chain.MAX_SEEN}.")
         if upto <= self.proved:
             return
         with self._database:
@@ -452,7 +527,7 @@ class Journal:
 
 
 def _no_room(cap_bytes: int) -> AuditUnavailable:
-    return AuditUnavailable(
+    return NotWritten(
         f"The audit journal is at its cap of {cap_bytes >> 20} MiB and its records cannot leave: nothing is served until they can.",
         retry_after_s=60,
     )

@@ -16,6 +16,7 @@ _SCHEMA = """
 create table if not exists entries (sequence integer primary key, entry blob not null);
 create table if not exists contents (sequence integer primary key, at real not null, sealed blob not null, key blob not null);
 create table if not exists meta (name text primary key, value blob not null) without rowid;
+create table if not exists unfinished (request text primary key, sequence integer not null) without rowid;
 """
 HEAD = "head"
 """The newest position, signed with each commit."""

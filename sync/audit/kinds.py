@@ -1,0 +1,28 @@
+"""The kinds of records that are about a request, and which fields each has.
+
+`decided` is on disk before anything of the request leaves the process that admitted it. Fields:
+request, trace, principal, key, task, model, declared, bundle, via, decision, level, found,
+categories, classifier_failed, classifier_model, allowed, rules, zones, regions, agent, zone, region,
+redacted, tries.
+
+`tried` is on disk before a further agent gets the request. Fields: request, decision, level, agent,
+zone, region, tries, and the code with which the agent before has failed. It has the level because
+retention goes by it.
+
+`request` is the outcome, once, on each way out. Fields: all of `decided`, and cache, outcome, code,
+finish, prompt_tokens, completion_tokens, prompt_digest, answer_digest, ms, and tried: an
+(agent, zone, code) for each agent that had it. What is refused before it is decided has this alone.
+
+`run` is what an agent ran, recorded by the agent itself.
+"""
+
+from __future__ import annotations
+
+DECIDED = "decided"
+TRIED = "tried"
+REQUEST = "request"
+RUN = "run"
+EPOCH = "epoch"
+"""The first record of a journal: why it begins."""
+INTERRUPTED = "interrupted"
+"""The outcome, and its code, of a request whose process ended before it recorded another."""
