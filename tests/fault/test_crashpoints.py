@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from edge_agent.identity import identity
-from sync.audit import rows
+from sync.audit import chain, kinds, rows
 from sync.audit.journal import Journal
+from sync.audit.unfinished import close_unfinished
 from sync.crypto import keyring, signing
 from sync.kit.clock import SystemClock
 from sync.kit.crashpoints import VARIABLE
@@ -26,11 +28,13 @@ from tests.support import system
 
 KILLED = -9
 STEPS = Path(__file__).with_name("journal_steps.py")
+REQUESTS = Path(__file__).with_name("request_steps.py")
 SIGNER = signing.Signer(bytes(range(32)))
 JOURNAL = [
     "journal.inserted", "journal.inserted:30", "journal.committed", "journal.committed:30", "journal.proved", "seal.begin", "seal.written",
     "seal.deleted", "seal.committed", "expire.rewritten", "expire.rewritten:2", "forget.signed",
 ]  # fmt: skip
+OPEN = ["journal.opened", "journal.opened:20", "journal.closed", "journal.closed:2", "journal.closed:20", "journal.committed:30"]
 AGENT = ["journal.inserted:3", "journal.committed:3", "outbox.made", "outbox.published", "receipt.came", "proof.came", "proof.checked", "journal.proved", "bundle.verified", "bundle.written", "erase.done"]  # fmt: skip
 HUB = [
     "ingest.received", "ingest.verified", "ingest.inserted", "ingest.committed", "receipt.made", "receipt.sent", "consume.taken",
@@ -60,6 +64,40 @@ def test_a_journal_that_is_killed_has_all_that_it_acknowledged(moment: str, tmp_
     )  # fmt: skip
     assert once_more.returncode == 0, once_more.stderr
     assert rows.verify(path, AgentId("agent-1"), SIGNER.public_key).next == held + 60
+
+
+@pytest.mark.parametrize("moment", OPEN)
+def test_each_request_that_was_begun_has_one_outcome_wherever_the_process_is_killed(moment: str, tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+
+    def live(**environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, REQUESTS, path], capture_output=True, text=True, check=False, timeout=60,
+            cwd=support.ROOT, env={"PYTHONPATH": str(support.ROOT), **environment},
+        )  # fmt: skip
+
+    assert live().returncode == 0  # leaves some open, so that the next life begins with closing them
+    told = []
+    for _ in range(3):
+        done = live(**{VARIABLE: moment})
+        assert done.returncode == KILLED, done.stderr
+        told += [line.split() for line in done.stdout.splitlines() if line.startswith(("begun ", "answered "))]
+    again = Journal(path, AgentId("agent-1"), SIGNER, SystemClock())
+    again.open()
+    asyncio.run(close_unfinished(again))
+    again.close()
+    with sqlite3.connect(path) as database:
+        rows_of = database.execute("select entry from entries order by sequence")
+        entries = [chain.decode(entry) for (entry,) in rows_of]
+        assert database.execute("select count(*) from unfinished").fetchone() == (0,)
+    database.close()
+    begun = [entry.fields["request"] for entry in entries if entry.kind == kinds.DECIDED]
+    outcomes = {e.fields["request"]: e.fields["outcome"] for e in entries if e.kind == kinds.REQUEST}
+    assert sorted(begun) == sorted(e.fields["request"] for e in entries if e.kind == kinds.REQUEST)
+    for what, request in told:
+        assert request in outcomes
+        assert what == "begun" or outcomes[request] == "answered"
+    assert rows.verify(path, AgentId("agent-1"), SIGNER.public_key).next == len(entries)
 
 
 class Killable:
@@ -158,8 +196,6 @@ def _make_key(made: Killable) -> None:
 
 def _erase(made: Killable) -> None:
     """An order for the agent, as an erasure leaves it in the database."""
-    import sqlite3
-
     from sync.wire import codec
 
     status = json.loads((made.system.agent(support.ONPREM.name) / "status.json").read_text())
@@ -199,4 +235,4 @@ def test_a_hub_that_is_killed_loses_nothing(killable: Killable, moment: str) -> 
 
 
 def test_there_are_as_many_moments_as_were_promised() -> None:
-    assert len({moment.partition(":")[0] for moment in (*JOURNAL, *AGENT, *HUB)}) >= 25
+    assert len({moment.partition(":")[0] for moment in (*JOURNAL, *OPEN, *AGENT, *HUB)}) >= 25
