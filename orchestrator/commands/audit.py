@@ -20,6 +20,7 @@ from orchestrator.commands import retention as retention_commands
 from orchestrator.commands.session import State, err, out, progress, show, with_database
 from orchestrator.http.errors import RESPONSES
 from orchestrator.ledger import checkpoints, export, records
+from orchestrator.ledger.one_row import EveryRow, OneRow
 from orchestrator.ledger.records import Record, Wanted
 from orchestrator.ledger.verify import Report, Verifier
 from orchestrator.records.witness import MAX_BODY, Witness
@@ -39,7 +40,7 @@ from sync.terminal import commands
 cli = typer.Typer(help="The ledger of audit records.", no_args_is_help=True)
 retention_commands.add_to(cli)
 Tenant = Annotated[str, typer.Option(help="Whose records.")]
-Kind = Annotated[str, typer.Option(help="request, run, erasure, edit, …")]
+Kind = Annotated[str, typer.Option(help="request, decided, tried, run, erasure, edit, …")]
 Since = Annotated[str, typer.Option(help="From this time on: 2026-11-24, or 2026-11-24T08:00:00+01:00.")]
 Until = Annotated[str, typer.Option(help="Before this time.")]
 Where = Annotated[list[str], typer.Option("--where", help="A field that must be equal, as level=restricted. May be repeated.")]
@@ -79,20 +80,24 @@ def search(
     where: Where = [],  # noqa: B006 - typer reads the default, and nobody writes to it
     author: Annotated[str, typer.Option(help="The agent that wrote it; _hub for the hub.")] = "",
     limit: Annotated[int, typer.Option(help="At most so many, the first ones.", min=1)] = 50,
+    every: Annotated[bool, typer.Option("--all", help="Every record, and not one row a request.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON Lines.")] = False,
     state: State = None,
 ) -> None:
-    """The records that fit, the oldest first: ringfence audit search --tenant acme --where level=restricted."""
+    """The records that fit, the oldest first: ringfence audit search --tenant acme --where level=restricted.
+
+    One row a request: of the records that fit its outcome, else what was decided. --all or --kind shows each record.
+    """
     wanted = _wanted(kind, author, since, until, where)
 
     async def look(database: Database) -> list[Record]:
-        found: list[Record] = []
+        found: EveryRow | OneRow = EveryRow(limit) if every or kind else OneRow(limit)
         async with contextlib.aclosing(_records(database, tenant, wanted)) as matching:
             async for record in matching:
-                found.append(record)
-                if len(found) == limit:
+                found.add(record)
+                if found.done:
                     break
-        return found
+        return found.rows
 
     found = with_database(state, look)
     if as_json:
@@ -147,7 +152,7 @@ def tail(
 
 @cli.command()
 def prove(
-    record: Annotated[str, typer.Argument(help="TENANT/LEAF as 'search' shows it, or a request's id.")],
+    record: Annotated[str, typer.Argument(help="TENANT/LEAF as 'search' shows it, or a request's id for its outcome.")],
     to: Annotated[Path, typer.Option("--to", "-o", help="A folder for the record and its proof.")] = Path(),
     state: State = None,
 ) -> None:
@@ -336,11 +341,15 @@ async def _one(reader: SqlLedgerReader, name: str) -> Record:
                     if record.leaf == int(leaf):
                         return record
     elif not leaf:
-        wanted = Wanted(fields={"request": name})
+        wanted, best = Wanted(fields={"request": name}), OneRow(1)
         for each in await reader.sizes():
             async with contextlib.aclosing(records.find(reader.segments(each, containing=wanted.needles), wanted)) as found:
                 async for record in found:
-                    return record
+                    best.add(record)
+                    if best.done:
+                        break
+            if best.rows:
+                return best.rows[0]
     raise errors.Misconfigured(f"There is no record '{name[:100]}': give TENANT/LEAF or a request's id.", code="no_record")
 
 

@@ -17,7 +17,7 @@ from sync.kit import errors, files
 
 COLUMNS = (
     "tenant", "leaf", "author", "epoch", "sequence", "time", "received", "kind", "request", "principal", "task", "model", "level",
-    "categories", "allowed", "rules", "agent", "zone", "region", "cache",
+    "categories", "allowed", "rules", "agent", "zone", "region", "tried", "cache",
     "outcome", "code", "prompt_tokens", "completion_tokens", "ms",
 )  # fmt: skip
 PROOF_FORM = "ringfence/export-proof@v1"
@@ -109,5 +109,10 @@ def _csv_line(record: Record, first: bool) -> str:
 
 
 def _cell(value: object) -> str:
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = " ".join(map(_part, value)) if isinstance(value, list) else str(value)
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _part(value: object) -> str:
+    """One of the values of a cell; an agent that was tried is itself a list: f1/on_premise/agent_lost."""
+    return "/".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -16,6 +16,7 @@ import aiohttp
 from orchestrator.ledger import records
 from orchestrator.ledger.records import Record
 from orchestrator.store.ledger_reading import SqlLedgerReader
+from sync.audit import kinds
 from sync.kit import errors, logs
 from sync.kit.faults import Fault, Faults
 from sync.kit.ids import TenantId
@@ -25,7 +26,7 @@ AT_ONCE = 500
 TIMEOUT_S = 10.0
 _FACILITY_AUDIT, _NOTICE, _WARNING = 13, 5, 4
 _ENTERPRISE = "ringfence@32473"
-_BAD = ("failed", "refused")
+_BAD = ("failed", "refused", kinds.INTERRUPTED)
 
 
 class Sink:

@@ -246,7 +246,7 @@ class Machine:
         """A request goes to the agent, and its record comes back."""
         request = support.eventually(self._asked, "a request is served")
         support.eventually(
-            lambda: self.at_hub("audit", "search", "--where", f"request={request}", "--json").count(request) >= 2,
+            lambda: self.at_hub("audit", "search", "--all", "--where", f"request={request}", "--json").count(request) >= 2,
             "its records are here",
         )
 
