@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from orchestrator.fleet.presence import Seen
 from sync.bundle.snapshot import Snapshot
 from sync.kit.ids import AgentId, Region, TenantId
+from sync.policy import serves
 from sync.policy.decide import Decision
 from sync.wire.levels import Zone
 
@@ -38,11 +39,14 @@ def plan(
     snapshot: Snapshot, tenant: TenantId, decision: Decision, here: Mapping[AgentId, Seen], home: Region, rng: random.Random
 ) -> list[Choice]:
     """At most MAX_TRIES choices; empty where no admitted agent is there. `home`: the region that the request came from."""
+    served = snapshot.tenants.get(tenant)
+    if served is None:
+        return []
     groups: dict[tuple[int, int], list[tuple[Seen, Choice]]] = {}
     for agent_id, seen in here.items():
         agent = snapshot.agents[agent_id]
         region = snapshot.region_of(agent)
-        if region not in decision.regions or not agent.serves(tenant):
+        if region not in decision.regions or not serves.serves(snapshot, agent, served):
             continue
         for preference, deployment in enumerate(decision.deployments):
             if agent.zone in deployment.zones and deployment.folder in seen.beat.models:

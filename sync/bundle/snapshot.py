@@ -190,9 +190,6 @@ class Agent(Closed, frozen=True, kw_only=True):
     tenants: tuple[TenantId, ...] = ()
     """Whose requests it may run; empty for all that its site serves."""
 
-    def serves(self, tenant: TenantId) -> bool:
-        return not self.tenants or tenant in self.tenants
-
 
 class Bundle(Closed, frozen=True, kw_only=True):
     """All that a decision needs. `issued` is seconds since 1970; `hub_key` is what sites seal requests to the

@@ -13,7 +13,7 @@ from __future__ import annotations
 from sync.bundle.snapshot import Agent, Snapshot, Tenant
 from sync.kit import errors
 from sync.kit.ids import AgentId
-from sync.policy import decide
+from sync.policy import decide, serves
 from sync.wire.messages import Ticket
 
 CLOCK_TOLERANCE_S = 60.0
@@ -39,7 +39,7 @@ def admit(snapshot: Snapshot, me: AgentId, ticket: Ticket, *, now: float, age_s:
     if ticket.expires + CLOCK_TOLERANCE_S < now:
         raise TicketRefused("The ticket has expired.", code="ticket_expired")
     tenant = snapshot.tenants.get(ticket.tenant)
-    if tenant is None or not agent.serves(tenant.id):
+    if tenant is None or not serves.serves(snapshot, agent, tenant):
         raise TicketRefused("The tenant is not served by this agent.", code="tenant_unknown")
     if is_stale(tenant, age_s):
         raise TicketRefused("The hub was last heard longer ago than the tenant's grace time.", code="bundle_stale")
