@@ -19,7 +19,9 @@ from orchestrator.broker.process import Broker, Reachable
 from orchestrator.dispatch.executor import Dispatch
 from orchestrator.dispatch.forwarding import Forwarding
 from orchestrator.distribution.publisher import Publisher
+from orchestrator.fleet import status as fleet_status
 from orchestrator.fleet.enrolment import Addresses, Enrolment, Terms
+from orchestrator.fleet.meters import FleetMeters
 from orchestrator.fleet.presence import Presence
 from orchestrator.http import enrolment as enrolling
 from orchestrator.http.administration import Administration
@@ -48,7 +50,7 @@ from sync.bus.port import Incoming
 from sync.crypto import keyring, sealing
 from sync.kit import clock as clocks
 from sync.kit import errors, files, logs
-from sync.kit.faults import Faults
+from sync.kit.faults import Fault, Faults
 from sync.kit.ids import Region
 from sync.kit.metrics import Registry
 from sync.kit.supervision import Supervisor
@@ -184,7 +186,7 @@ class Hub:
         surface = Surface(self.parts, RESPONSES)
         self.server = Server([*surface.routes(), *administration.routes()], RESPONSES, option="--port")
         self.supervisor = Supervisor(os.environ, self.journal.answer)
-        self._agents_up = self.registry.gauge("ringfence_agents_up", "Agents that are there now.")
+        self._fleet = FleetMeters(self.registry)
         self._line_up = self.registry.gauge("ringfence_broker_connected", "Whether the line to the broker is up.")
         self._slow = self.registry.gauge("ringfence_bus_slow_consumers", "Times that this hub read too slowly.")
 
@@ -228,6 +230,7 @@ class Hub:
             self.jobs.every(SIEM_S, "siem", self.siem.forward)
             self.jobs.every(CERTIFICATES_S, "certificates", self._keep_certificates)
             self.jobs.every(SILENCE_S, "silence", self.journals.watch_silence)
+            self.jobs.every(fleet_status.EVERY_S, "fleet in a file", self._write_fleet)
             if self.broker is not None:
                 self.jobs.every(DISK_S, "broker's disk", self.broker.look_at_disk)
             self.jobs.start()
@@ -258,6 +261,7 @@ class Hub:
             await self.broker.stop()
         await self.database.close()
         self.settings.address.unlink(missing_ok=True)
+        self.settings.fleet.unlink(missing_ok=True)
 
     async def _finish_restoration(self, marker: Path) -> None:
         """What the backup's journal has goes into the ledger; then another epoch begins, since what came after it is lost."""
@@ -329,8 +333,11 @@ class Hub:
             log.warning("bad_beat", subject=incoming.subject, detail=str(error))
             return
         if beat.agent == subjects.owner_of(incoming.subject):
-            twin = self.presence.heard(beat, self.clock.monotonic())
-            if twin:
+            news = self.presence.heard(beat, self.clock.monotonic(), self.clock.wall())
+            if news.clock_off_s is not None:
+                told = f"the clock of '{beat.agent}' differs from the hub's by {news.clock_off_s:+.0f} s"
+                self.faults.note(Fault.AGENT_CLOCK, told)
+            if news.twin:
                 await self.journals.report_twin(beat.agent)
 
     async def _refresh(self) -> None:
@@ -339,7 +346,12 @@ class Hub:
             self.broker.write(await self.agents.agents())
             self.broker.reload()
         self._slow.set(self.bus.slow_consumers)
-        self._agents_up.set(len(self.presence.here(self.clock.monotonic(), self.publisher.current)))
+        snapshot = self.publisher.current
+        self._fleet.show(len(snapshot.agents), self.presence.left_out(self.clock.monotonic(), snapshot))
+
+    async def _write_fleet(self) -> None:
+        left_out = self.presence.left_out(self.clock.monotonic(), self.publisher.current)
+        await asyncio.to_thread(fleet_status.write, self.settings.fleet, left_out, self.clock.wall())
 
     async def _sign_checkpoints(self) -> None:
         await self.checkpoints.sign()

@@ -133,6 +133,11 @@ class Settings(FileSettings):
         """Where the running hub listens: a file for the command line and scripts to read."""
         return self.state / "hub-address.json"
 
+    @property
+    def fleet(self) -> Path:
+        """Which agents get no work, and why: a file that the running hub writes for the command line to read."""
+        return self.state / "fleet.json"
+
 
 def read(**given: object) -> Settings:
     """The settings; what is given and not None goes before the environment. Raises Misconfigured naming each wrong one."""

@@ -16,6 +16,7 @@ from orchestrator import settings
 from orchestrator.authority import authority as authorities
 from orchestrator.commands.session import State, out, show, with_database
 from orchestrator.fleet import admission, invitations
+from orchestrator.fleet import status as fleet_status
 from orchestrator.fleet.admission import Admitted, Place
 from orchestrator.fleet.enrolment import Addresses, Enrolment, Terms
 from orchestrator.fleet.invitations import Invitation
@@ -114,22 +115,30 @@ def approve(
 def list_agents(
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON an agent.")] = False, state: State = None
 ) -> None:
-    """The agents that are admitted. Which are up: GET /v1/admin/agents of the running hub."""
+    """The agents that are admitted, and why one gets no work; '?' where the hub does not run. More: GET /v1/admin/agents."""
     found = with_database(state, lambda db: SqlAgents(db).all())
+    left_out = fleet_status.read(settings.read(state=state).fleet, time.time())
+
+    def why_not(agent: AgentId) -> str | None:
+        if left_out is None:
+            return None
+        return left_out[agent].why if agent in left_out else ""
+
     if as_json:
         for admitted in found:
             agent = admitted.agent
             told = {
                 "id": agent.id, "zone": agent.zone, "site": agent.site, "tenants": agent.tenants, "locked": admitted.locked,
-                "certificate_expires": admitted.certified.expires,
+                "certificate_expires": admitted.certified.expires, "left_out": why_not(agent.id),
             }  # fmt: skip
             typer.echo(json.dumps(told))
         return
-    table = Table("id", "zone", "site", "tenants", "certificate until", "locked")
+    table = Table("id", "zone", "site", "tenants", "certificate until", "locked", "gets no work")
     for admitted in found:
         agent = admitted.agent
         until = datetime.datetime.fromtimestamp(admitted.certified.expires, datetime.UTC).isoformat(timespec="minutes")
-        table.add_row(agent.id, agent.zone, agent.site, ", ".join(agent.tenants) or "all", until, admitted.locked)
+        tenants, why = ", ".join(agent.tenants) or "all", why_not(agent.id)
+        table.add_row(agent.id, agent.zone, agent.site, tenants, until, admitted.locked, "?" if why is None else why)
     show(table)
 
 

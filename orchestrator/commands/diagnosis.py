@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.authority import authority as authorities
 from orchestrator.commands.session import with_database
+from orchestrator.fleet import status as fleet_status
 from orchestrator.records.siem import Sink
 from orchestrator.records.witness import read as read_witness
 from orchestrator.settings import Settings
@@ -32,6 +33,8 @@ SOON_S = 29 * 86_400.0
 ROOT_SOON_S = 400 * 86_400.0
 """A root must outlive the issuers that it makes, and its successor reach every agent."""
 REACH_S = 3.0
+MOST_AGENTS = 20
+"""Agents that are named one by one: after a cut all of them may be left out, and the rest of the list must stay readable."""
 
 
 def lines(chosen: Settings) -> Iterator[Line]:
@@ -45,6 +48,7 @@ def lines(chosen: Settings) -> Iterator[Line]:
 
     yield checkup.guarded("authority", lambda: _authority(chosen), "restore it from a backup: agents can renew nothing without it")
     yield from _process(chosen)
+    yield from _fleet(chosen)
 
     def journal() -> Line:
         if not chosen.journal.exists():
@@ -134,3 +138,17 @@ def _process(chosen: Settings) -> Iterator[Line]:
             yield Line(what, Health.FAIL, f"{url} does not answer ({error.strerror or type(error).__name__})", advice)
         else:
             yield Line(what, Health.PASS, f"{url} answers")
+
+
+def _fleet(chosen: Settings) -> Iterator[Line]:
+    """Return a line for each agent that the running hub gives no work, with its reason."""
+    left_out = fleet_status.read(chosen.fleet, time.time())
+    if left_out is None:
+        return
+    for agent, found in sorted(left_out.items())[:MOST_AGENTS]:
+        yield Line(f"agent {agent}", Health.WARN, f"it gets no work: {found.why}", fleet_status.ADVICE[found.reason])
+    if len(left_out) > MOST_AGENTS:
+        more = len(left_out) - MOST_AGENTS
+        yield Line("agents", Health.WARN, f"{more} more get no work", "'ringfence agents list' names them")
+    if not left_out:
+        yield Line("agents", Health.PASS, "each agent gets work")

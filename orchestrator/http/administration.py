@@ -54,10 +54,10 @@ class Administration:
         return web.json_response({"serial": serial})
 
     async def agents(self, request: web.Request) -> web.Response:
-        """Every admitted agent: where it is, whether it is there, what waits in its journal."""
+        """Every admitted agent: where it is, whether it gets work and why not, what waits in its journal."""
         authorize.administration(self.authenticate(headers.api_key(request)))
         snapshot, now = self.snapshot(), self.clock.monotonic()
-        here = self.presence.here(now, snapshot)
+        left_out = self.presence.left_out(now, snapshot)
         rows = []
         for agent in snapshot.agents.values():
             seen = self.presence.seen(agent.id)
@@ -65,7 +65,8 @@ class Administration:
             rows.append(
                 {
                     "id": agent.id, "zone": agent.zone, "site": agent.site, "region": snapshot.region_of(agent),
-                    "up": agent.id in here, "models": beat.models if beat else (), "running": beat.running if beat else 0,
+                    "up": agent.id not in left_out, "left_out": left_out[agent.id].why if agent.id in left_out else "",
+                    "models": beat.models if beat else (), "running": beat.running if beat else 0,
                     "bundle_serial": beat.bundle_serial if beat else 0,
                     "journal_lag": beat.journal_next - beat.journal_receipted if beat else None,
                 }

@@ -108,7 +108,7 @@ class Journals:
 
     async def resend_receipts(self) -> None:
         """A receipt is a publish and may be lost: agents whose beat shows another number get theirs again."""
-        for agent in self._presence.here(self._clock.monotonic(), self._snapshot()):
+        for agent in self._presence.listening(self._clock.monotonic(), self._snapshot()):
             seen = self._presence.seen(agent)
             if seen is None:
                 continue
@@ -125,7 +125,7 @@ class Journals:
         now = self._clock.wall()
         heard: dict[tuple[AgentId, Epoch], chain.Position | None] = {
             (agent, seen.beat.journal_epoch): None
-            for agent, seen in self._presence.here(self._clock.monotonic(), self._snapshot()).items()
+            for agent, seen in self._presence.listening(self._clock.monotonic(), self._snapshot()).items()
         }
         heard.update(self._claims)
         self._claims.clear()

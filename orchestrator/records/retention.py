@@ -46,7 +46,7 @@ class Retention:
 
     async def carry_out_erasures(self) -> None:
         """Sends what is to be destroyed to the agents that are there; those that are not get it when they are."""
-        here = self._presence.here(self._clock.monotonic(), self._snapshot())
+        here = self._presence.listening(self._clock.monotonic(), self._snapshot())
         for order in await self._store.orders():
             try:
                 if order.author == HUB:

@@ -43,6 +43,7 @@ class Fault(StrEnum):
     LEDGER_BROKEN = "ledger_broken"
     CLOCK_BACKWARDS = "clock_backwards"
     AGENT_SILENT = "agent_silent"
+    AGENT_CLOCK = "agent_clock"
     WITNESS_REFUSED = "witness_refused"
     FORWARDING_FAILED = "forwarding_failed"
 
@@ -73,6 +74,7 @@ ADVICE = {
     Fault.LEDGER_BROKEN: "an author sent records that do not chain: its disk was changed",
     Fault.CLOCK_BACKWARDS: "an author's clock ran backwards; order comes from its chain",
     Fault.AGENT_SILENT: "an agent has not been heard for long: look at its line and its machine",
+    Fault.AGENT_CLOCK: "an agent's clock and the hub's differ by more than a minute: it gets no work; look at both time services",
     Fault.WITNESS_REFUSED: "a witness does not sign the ledger's checkpoints: its sentence says why",
     Fault.FORWARDING_FAILED: "records do not reach the SIEM: they wait, and are sent when it takes them",
 }  # fmt: skip

@@ -115,7 +115,7 @@ def test_invariant_1_no_plan_holds_an_agent_outside_the_decision(agents, level, 
     at = builders.snap(agents=records)
     presence = Presence()
     for i, (_, _, has_model, running) in enumerate(agents):
-        presence.heard(beat(f"a{i}", models=("guide",) if has_model else (), running=running), 0.0)
+        presence.heard(beat(f"a{i}", models=("guide",) if has_model else (), running=running), 0.0, 0.0)
     decision = decide.decide(at, builders.tenant(), Facts(level), builders.model())
     plan = plans.plan(at, TenantId("acme"), decision, presence.here(0.0, at), Region("eu-central-1"), random.Random(seed))
     assert len(plan) <= plans.MAX_TRIES
@@ -130,11 +130,11 @@ def test_invariant_1_no_plan_holds_an_agent_outside_the_decision(agents, level, 
 
 def test_an_agent_that_is_not_there_is_never_in_the_plan() -> None:
     at, presence = builders.snap(), Presence()
-    presence.heard(beat("onprem"), 0.0)
-    presence.heard(beat("stranger"), 0.0)
+    presence.heard(beat("onprem"), 0.0, 0.0)
+    presence.heard(beat("stranger"), 0.0, 0.0)
     assert set(presence.here(1.0, at)) == {"onprem"}
     assert not presence.here(SILENT_S + 0.1, at)
-    presence.heard(beat("onprem"), 5.0)
+    presence.heard(beat("onprem"), 5.0, 0.0)
     presence.gone(AgentId("onprem"))
     assert not presence.here(5.0, at)
     assert presence.seen(AgentId("nobody")) is None
@@ -147,7 +147,7 @@ def test_the_nearest_region_comes_first_and_then_the_less_loaded() -> None:
     )
     at, presence = builders.snap(agents=records), Presence()
     for name, running in (("far", 0), ("near", 0), ("busy", 15), ("mid", 0)):
-        presence.heard(beat(name, running=running), 0.0)
+        presence.heard(beat(name, running=running), 0.0, 0.0)
     decision = decide.decide(at, builders.tenant(), Facts(Level.PUBLIC), builders.model(zones=(Zone.ON_PREMISE,)))
     plan = plans.plan(at, TenantId("acme"), decision, presence.here(0.0, at), Region("eu-central-1"), random.Random(1))
     assert [c.agent for c in plan] == ["near", "busy", "mid", "far"]
@@ -155,7 +155,7 @@ def test_the_nearest_region_comes_first_and_then_the_less_loaded() -> None:
 
 def test_this_hubs_own_work_counts_before_the_next_beat() -> None:
     presence = Presence()
-    presence.heard(beat("a", capacity=4), 0.0)
+    presence.heard(beat("a", capacity=4), 0.0, 0.0)
     for _ in range(4):
         presence.began(AgentId("a"))
     seen = presence.seen(AgentId("a"))
