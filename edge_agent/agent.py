@@ -36,6 +36,7 @@ from edge_agent.work.guard import Guard
 from edge_agent.work.runner import Runner
 from sync.audit import chain, rows
 from sync.audit.journal import Journal
+from sync.audit.unfinished import close_unfinished
 from sync.bus.nats import NatsBus
 from sync.bus.port import Incoming
 from sync.kit import clock as clocks
@@ -46,16 +47,15 @@ from sync.kit.metrics import Registry
 from sync.kit.supervision import Supervisor
 from sync.kit.tasks import TaskGroup
 from sync.kit.timetable import Timetable
-from sync.audit.unfinished import close_unfinished
 from sync.serving.api.handlers import Surface
 from sync.serving.api.server import Server
+from sync.serving.limits import Limits
 from sync.serving.meters import Meters
 from sync.serving.record import Digests, Recorder
 from sync.serving.stages import Parts
-from sync.serving.limits import Limits
 from sync.wire import subjects
 from sync.wire.levels import Level
-from sync.wire.messages import Beat
+from sync.wire.messages import WIRE, Beat
 from sync.wire.session import AgentSessions
 
 log = logs.get("agent")
@@ -112,6 +112,7 @@ class Agent:
         self.pace = Pace(self.clock, settings.backlog_kib_s << 10, busy=lambda: bool(self.runner.at_work))
         self.timetable = Timetable()
         self.outbox: Outbox | None = None
+        self._beats: asyncio.Task[None] | None = None
         self.on_trial = False
         self.failed_release = Releases(settings.home).failed if settings.home is not None else ""
         self.supervisor = Supervisor(os.environ, self._alive)
@@ -145,7 +146,7 @@ class Agent:
         self.tasks.keep("link", lambda: self.link.run(listen))
         self.tasks.keep("certificate", self.certificate.watch)
         self.tasks.keep("line", self.link.watch)
-        self.tasks.keep("beats", self.link.send_beats)
+        self._beats = self.tasks.keep("beats", self.link.send_beats)
         self.tasks.keep("bundle", self.link.watch_bundle)
         self.tasks.keep("outbox", outbox.pump)
         self.tasks.keep("proofs", outbox.ask_for_proofs)
@@ -169,10 +170,17 @@ class Agent:
         log.info("agent_ready", agent=self.me.id, models=self.repository.names, bundle=self.guard.current.serial)
 
     async def stop(self) -> None:
-        """Takes nothing new, ends what is at work, writes what waits, and goes."""
+        """Takes nothing new, ends what is at work, writes what waits, and goes.
+
+        The heartbeats end first, since each brings new work. What comes all the same is refused at once until the
+        line is closed, for the hub to try the next agent. The timetable ends before, since its look at the drain file
+        would set `accepting` again.
+        """
         self.supervisor.say("STOPPING=1")
-        self.intake.accepting = False
+        if self._beats is not None:
+            self._beats.cancel()
         self.timetable.stop()
+        self.intake.accepting = False
         if self.server is not None:
             await self.server.stop()
         await self.runner.stop(STOP_S)
@@ -238,9 +246,7 @@ class Agent:
             faults=self.faults,
         )
         digests = Digests(self.me.keys.at_rest)
-        recorder = self.recorder = Recorder(
-            self.journal, digests, self.clock, me=self.me.id, standing=executor.standing
-        )
+        recorder = self.recorder = Recorder(self.journal, digests, self.clock, me=self.me.id, standing=executor.standing)
         parts = Parts(
             snapshot=lambda: self.guard.current,
             classifier=RequestClassifier(engine.load()),
@@ -276,6 +282,8 @@ class Agent:
             journal_proved=self.journal.proved,
             on_trial=self.on_trial,
             failed_release=self.failed_release,
+            clock=self.clock.wall(),
+            wire=WIRE,
         )
 
     async def _alive(self) -> None:

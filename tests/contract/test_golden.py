@@ -84,6 +84,28 @@ DIGESTS = {
         ),
         "8f46511805cf7b275bf2af8afa5e0568",
     ),
+    "beat with what was added": (
+        Beat(
+            agent=AgentId("a"),
+            boot="b",
+            version="0",
+            models=("guide",),
+            running=1,
+            queued=0,
+            capacity=16,
+            latency_ms=2.5,
+            bundle_serial=3,
+            journal_epoch=Epoch("e"),
+            journal_next=9,
+            journal_receipted=4,
+            journal_proved=2,
+            on_trial=True,
+            failed_release="0.2.0",
+            clock=1_700_000_000.5,
+            wire=2,
+        ),
+        "ae87005851ec16d38227c002b756e329",
+    ),
     "envelope": (
         Envelope(
             agent=AgentId("a"), epoch=Epoch("e"), first=0, entries=(b"x",), signature=b"s", contents=(Content(0, b"c", b"k"),)

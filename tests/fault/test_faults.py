@@ -76,6 +76,45 @@ def test_kill_9_of_an_agent_during_a_stream(running: system.System) -> None:
     assert "intact" in support.command("ringfence", "audit", "verify", "--state", running.hub).stdout
 
 
+def test_an_agent_that_is_told_to_stop_goes_on_with_its_work_and_refuses_more_at_once(running: system.System) -> None:
+    """The client is told within a fraction of a second that it is draining, the stream at work goes on, and people see who is left out.
+
+    Mutation: in the agent's `intake`, answer nothing while it is not accepting.
+    """
+    name, agent = support.ONPREM.name, running.processes[support.ONPREM.name]
+    with support.client(running) as app:
+        stream = app.chat.completions.create(model="slow", messages=HELLO, stream=True)  # type: ignore[call-overload]
+        pieces = iter(stream)
+        next(pieces)
+        os.kill(agent.pid, signal.SIGTERM)
+        codes = [_code_of(running) for _ in range(3)]
+        assert "draining" in codes and set(codes) <= {"", "draining"}, codes
+        for _ in range(50):
+            assert next(pieces).choices[0].finish_reason is None
+        stream.close()
+    assert agent.wait(20) == 0
+    listed = support.eventually(
+        lambda: [r for r in map(json.loads, at_hub(running, "agents", "list", "--json").splitlines()) if r["left_out"]],
+        "the list names who gets no work",
+    )
+    assert (listed[0]["id"], listed[0]["left_out"]) == (name, "silent")
+    assert "gets no work: silent" in " ".join(at_hub(running, "doctor").split())
+
+
+def at_hub(running: system.System, *arguments: object) -> str:
+    return support.command("ringfence", *arguments, "--state", running.hub).stdout
+
+
+def _code_of(running: system.System) -> str:
+    """The error's code, or nothing where it was answered."""
+    try:
+        ask(running)
+    except openai.APIStatusError as error:
+        assert error.status_code == 503
+        return str(error.code)
+    return ""
+
+
 def test_kill_9_of_the_broker(running: system.System) -> None:
     """Hub and agents come back by themselves, and nothing acknowledged is lost."""
     acknowledged = {ask(running) for _ in range(5)}
