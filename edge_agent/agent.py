@@ -36,7 +36,6 @@ from edge_agent.work.guard import Guard
 from edge_agent.work.runner import Runner
 from sync.audit import chain, rows
 from sync.audit.journal import Journal
-from sync.audit.unfinished import close_unfinished
 from sync.bus.nats import NatsBus
 from sync.bus.port import Incoming
 from sync.kit import clock as clocks
@@ -127,7 +126,8 @@ class Agent:
         self.link.begin()
         self.limits.restore(*_read_limits(self.settings.state / LIMITS))
         self.journal.open()
-        await close_unfinished(self.journal)
+        if self.recorder is not None:
+            await self.recorder.begin()
         outbox = self.outbox = Outbox(
             self.journal, self.bus, self.me.id, self.me.keys.signer, self.me.hub_key, self.clock,
             pace=self.pace, note=self.faults.note, rng=random.Random(),  # noqa: S311 - spreads load, guards nothing

@@ -44,7 +44,6 @@ from orchestrator.store.ledger import SqlLedger
 from orchestrator.store.ledger_reading import SqlLedgerReader
 from orchestrator.store.retention import SqlRetention
 from sync.audit.journal import Journal
-from sync.audit.unfinished import close_unfinished
 from sync.bus.nats import Login, NatsBus
 from sync.bus.port import Incoming
 from sync.crypto import keyring, sealing
@@ -199,7 +198,7 @@ class Hub:
                 await self.checkpoints.begin_generation("the hub was restored from a backup")
             await self.checkpoints.open()
             self.journal.open()
-            await close_unfinished(self.journal)
+            await self.recorder.begin()
             if self.broker is not None:
                 self.broker.write(await self.agents.agents())
                 await self.broker.start()

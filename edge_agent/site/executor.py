@@ -87,7 +87,7 @@ class SiteExecutor:
         if folder is not None:
             region = decided.snapshot.region_of(agent)
             return (Place(agent=agent.id, folder=folder, zone=agent.zone, region=region),)
-        if self._why_not_forwarded(decided) or not decided.ask.body:
+        if self._why_not_forwarded(decided):
             return ()
         return (Place(agent=AgentId(""), forwarded=True),)
 
@@ -96,8 +96,7 @@ class SiteExecutor:
         decision = decided.decision
         told: dict[str, Any] = {"reasons": decision.reasons, "level": decision.level.label, "decision": decided.id}
         wait = 30 if self._link.mode is Mode.OFFLINE else 1
-        why = self._why_not_forwarded(decided) or "; such requests are not sent on from a site"
-        return NotServedHere(f"{self._missing(decided)}{why}.", retry_after_s=wait, **told)
+        return NotServedHere(f"{self._missing(decided)}{self._why_not_forwarded(decided)}.", retry_after_s=wait, **told)
 
     async def begin(self, place: Place, order: Order, written: Written) -> Replies:
         """Run the request here, or send it to the hub. `written`: its decision is on disk."""
@@ -114,9 +113,7 @@ class SiteExecutor:
         )
         self._guard.admit(run.ticket)
         source = LocalSource(self._runner, run)
-        return Replies(
-            source, request=run.request, deadline=order.deadline, clock=self._clock, window=run.window
-        )
+        return Replies(source, request=run.request, deadline=order.deadline, clock=self._clock, window=run.window)
 
     def ended(self, place: Place, error: BaseException | None) -> None:
         """Note nothing: there is one place of each kind."""
@@ -160,6 +157,8 @@ class SiteExecutor:
 
     def _why_not_forwarded(self, decided: Decided) -> str:
         """Return why a request is not sent on, as the end of a sentence; empty where it is."""
+        if decided.ask.unread:
+            return "; and what cannot be read as text is not sent on from a site"
         most = decided.principal.tenant.forward_at_most
         if decided.decision.level > most:
             return f"; and what is more sensitive than {most.label} is not sent on from a site"

@@ -9,7 +9,7 @@ from sync.crypto.sealing import SealingKey
 from sync.kit.clock import Clock
 from sync.serving.executor import Order
 from sync.serving.replies import WINDOW, BusSource, Replies
-from sync.wire import subjects
+from sync.wire import subjects, tasks
 from sync.wire.messages import Forward
 from sync.wire.session import HubSession
 
@@ -27,7 +27,7 @@ class Forwarder:
         self._session: HubSession | None = None
 
     async def send(self, order: Order) -> Replies:
-        """Send the body of a request to the hub, with the key that came with it. Raises BusUnavailable."""
+        """Send a request to the hub, as it came, with the key that came with it. Raises BusUnavailable."""
         ask, subject = order.decided.ask, subjects.ask(self._me.id)
         session = self._session_to(SealingKey(order.decided.snapshot.bundle.hub_key))
         window = WINDOW if ask.stream else 0
@@ -37,8 +37,9 @@ class Forwarder:
                 key=order.key,
                 task=ask.task,
                 model=ask.model or "",
-                texts=(),
-                payload=ask.body,
+                # Read by hubs of version 0.1 alone, which would classify nothing without them.
+                texts=ask.texts,
+                payload=tasks.pack(ask.payload),
                 stream=ask.stream,
                 max_tokens=ask.wanted_tokens or 0,
                 declared=ask.declared,
@@ -59,9 +60,7 @@ class Forwarder:
             name="The hub",
             code=HUB_LOST,
         )
-        return Replies(
-            source, request=ask.request, deadline=order.deadline, clock=self._clock, window=window
-        )
+        return Replies(source, request=ask.request, deadline=order.deadline, clock=self._clock, window=window)
 
     def _session_to(self, key: SealingKey) -> HubSession:
         now = self._clock.monotonic()

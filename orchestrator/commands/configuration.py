@@ -19,7 +19,7 @@ from orchestrator.store.fleet import SqlAgents
 from orchestrator.tenants import compiler, document
 from sync.bundle.snapshot import Snapshot
 from sync.kit import errors
-from sync.kit.ids import KeyId, PrincipalId, ModelName, TenantId
+from sync.kit.ids import KeyId, ModelName, PrincipalId, TenantId
 from sync.policy import decide
 from sync.policy.authenticate import Principal
 from sync.terminal import commands
@@ -51,7 +51,9 @@ def explain(
     text: Annotated[str, typer.Argument(help="The prompt; '-' reads standard input.")],
     model: Annotated[str, typer.Option(help="The model that would be asked for.")] = "",
     level: Annotated[str, typer.Option(help="A level that the app would declare; it can only raise.")] = "public",
-    role: Annotated[list[str] | None, typer.Option(help="A role of the key that would ask, as rules look at it. Default: user.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="A role of the key that would ask, as rules look at it. Default: user.")
+    ] = None,
     state: State = None,
 ) -> None:
     """What would happen with a prompt, and why. Runs nothing and needs no running hub."""

@@ -71,12 +71,8 @@ class Dispatch:
         if not decided.decision.allowed:
             return ()
         here = self._presence.here(self._clock.monotonic(), decided.snapshot)
-        chosen = plans.plan(
-            decided.snapshot, decided.principal.tenant, decided.decision, here, self._home, self._rng
-        )
-        return tuple(
-            Place(agent=choice.agent, folder=choice.folder, zone=choice.zone, region=choice.region) for choice in chosen
-        )
+        chosen = plans.plan(decided.snapshot, decided.principal.tenant.id, decided.decision, here, self._home, self._rng)
+        return tuple(Place(agent=choice.agent, folder=choice.folder, zone=choice.zone, region=choice.region) for choice in chosen)
 
     def nobody(self, decided: Decided) -> errors.RingfenceError:
         """Return why no agent can serve it."""

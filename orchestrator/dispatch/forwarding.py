@@ -38,6 +38,7 @@ log = logs.get("forwarding")
 AT_ONCE = 256
 """Requests of one site at work here at a time; the tenants' own limits come on top."""
 Work = tuple[AgentId, RequestId]
+_KINDS: tuple[type[Sealed | Cancel | Credit | Ping], ...] = (Sealed, Cancel, Credit, Ping)
 
 
 class Forwarding:
@@ -81,7 +82,7 @@ class Forwarding:
     async def _on_ask(self, incoming: Incoming) -> None:
         agent = AgentId(subjects.owner_of(incoming.subject))
         try:
-            message = codec.decode(incoming.data, Sealed, Cancel, Credit, Ping)
+            message: Sealed | Cancel | Credit | Ping = codec.decode(incoming.data, *_KINDS)
             if isinstance(message, Sealed):
                 await self._on_forward(agent, incoming)
             else:

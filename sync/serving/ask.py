@@ -13,13 +13,12 @@ from sync.wire.levels import Level
 class Ask:
     """One request for a model.
 
-    payload: what an engine receives. body: the checked body in msgpack, which a site sends on and the hub parses again.
+    payload: what an engine receives, and what a site sends on.
     model: None where only a decision is asked for. wanted_tokens: the most that the client itself named.
     """
 
     request: RequestId
     payload: tasks.Request
-    body: bytes = b""
     model: str | None = None
     stream: bool = False
     wanted_tokens: int | None = None

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from sync.audit import contents, kinds
 from sync.audit.journal import Journal, Retained, Written
+from sync.audit.unfinished import close_unfinished
 from sync.crypto import digest, sealing
 from sync.kit import errors, logs
 from sync.kit.clock import Clock
@@ -85,6 +86,7 @@ class Recorder:
         self.digests = digests
         self._me = me or ""
         self._standing = standing
+        self._begun = False
         self._late: deque[_Late] = deque(maxlen=MAX_LATE)
         self._sparing: Sparing[tuple[TenantId, str]] = Sparing(clock)
 
@@ -149,10 +151,20 @@ class Recorder:
             log.error("refusal_not_recorded", request=fields.get("request"), code=error.code)
             self._late.append(_Late(tenant, fields, ""))
 
+    async def begin(self) -> None:
+        """Record the outcome of each request that a former life of this process left open; later, where that fails now."""
+        try:
+            await close_unfinished(self.journal)
+            self._begun = True
+        except errors.RingfenceError as error:
+            log.error("interrupted_not_recorded", code=error.code)
+
     async def catch_up(self) -> None:
         """Write outcomes that could not be written when they came about. Runs until cancelled."""
         while True:
             await asyncio.sleep(LATE_EVERY_S)
+            if not self._begun:
+                await self.begin()
             await self.write_late()
             for (tenant, code), more in self._sparing.over():
                 await self.note(tenant, {"outcome": "refused", "code": code, "more": more})

@@ -172,8 +172,8 @@ class Cancel(Closed, frozen=True):
 class Forward(Closed, frozen=True, kw_only=True):
     """A request that came to a site and is to be served elsewhere, with the API key that came with it. Sealed to the hub.
 
-    `payload` is the body of the request in msgpack, or, from version 0.1, what an engine would have got of it: the hub
-    reads both as it reads a body over HTTP. `texts` is of version 0.1 and not read: what is classified comes from `payload`.
+    `payload` is the task's request (see tasks) in msgpack: the hub reads it as it reads a body over HTTP, and what is
+    classified comes from it. `texts` is for hubs of version 0.1, and not read.
     """
 
     KIND: ClassVar[str] = "forward"

@@ -95,7 +95,9 @@ def test_what_is_lost_doubled_reordered_or_changed_is_noticed(texts: list[str], 
         case "lose":
             broken = messages[:at] + messages[at + 1 :]
         case "double":
-            broken = [*messages[: at + 1], *messages[at:]] if at < len(messages) - 1 else [*messages[:-1], messages[0], messages[-1]]
+            broken = (
+                [*messages[: at + 1], *messages[at:]] if at < len(messages) - 1 else [*messages[:-1], messages[0], messages[-1]]
+            )
         case "swap":
             other = (at + 1) % len(messages)
             broken = list(messages)

@@ -23,9 +23,7 @@ TENANTS = (
     builders.tenant("plain", allowed_models=GUIDE, limits=LIMITS),
     builders.tenant("by-role", allowed_models=GUIDE, limits=LIMITS, rules=(builders.rule(deny=True, roles=("user",)),)),
     builders.tenant("other-role", allowed_models=GUIDE, limits=LIMITS, rules=(builders.rule(deny=True, roles=("admin",)),)),
-    builders.tenant(
-        "by-category", allowed_models=GUIDE, limits=LIMITS, rules=(builders.rule(deny=True, categories=("pii",)),)
-    ),
+    builders.tenant("by-category", allowed_models=GUIDE, limits=LIMITS, rules=(builders.rule(deny=True, categories=("pii",)),)),
     builders.tenant("floored", allowed_models=GUIDE, limits=LIMITS, floor=Level.RESTRICTED),
     builders.tenant("narrow", allowed_models=GUIDE, limits=LIMITS, rules=(builders.rule(zones=(Zone.ON_PREMISE,)),)),
     builders.tenant("elsewhere", allowed_models=GUIDE, limits=LIMITS, jurisdictions=("us",)),

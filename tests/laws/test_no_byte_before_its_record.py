@@ -28,7 +28,14 @@ class Failing:
         journal.append = self.append  # type: ignore[method-assign,assignment]
 
     async def append(
-        self, tenant: TenantId, kind: str, fields: dict[str, object], retained: Retained | None = None, *, opens: str = "", closes: str = ""
+        self,
+        tenant: TenantId,
+        kind: str,
+        fields: dict[str, object],
+        retained: Retained | None = None,
+        *,
+        opens: str = "",
+        closes: str = "",
     ) -> Written:
         self.seen.append(kind)
         if kind in self.kinds:
@@ -36,7 +43,7 @@ class Failing:
         return await self._append(tenant, kind, fields, retained, opens=opens, closes=closes)
 
 
-def _node(house: House, at: str):  # noqa: ANN202
+def _node(house: House, at: str):
     return house.hub if at == "hub" else house.sites[at]
 
 
@@ -86,7 +93,7 @@ async def test_the_decision_is_on_disk_before_the_agent_hears_of_the_request(hou
         assert site.runner is not None
         start = site.runner.start
 
-        def started(run, reply, start=start):  # noqa: ANN001, ANN202
+        def started(run, reply, start=start):
             order.append("sent")
             start(run, reply)
 

@@ -29,7 +29,12 @@ CHAT = {
     "messages": [
         {"role": "system", "content": "be kind", "name": "sys"},
         {"role": "user", "content": [{"type": "text", "text": "hello"}]},
-        {"role": "assistant", "content": "hi", "refusal": "no", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]},
+        {
+            "role": "assistant",
+            "content": "hi",
+            "refusal": "no",
+            "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}],
+        },
     ],
     "stop": ["end", "halt"],
     "logit_bias": {"5": 1},
@@ -123,7 +128,7 @@ def _spy(house: House) -> dict[str, list[Run]]:
         assert site.runner is not None
         start = site.runner.start
 
-        def spied(run, reply, name=name, start=start):  # noqa: ANN001, ANN202
+        def spied(run, reply, name=name, start=start):
             runs[name].append(run)
             start(run, reply)
 
@@ -173,9 +178,7 @@ def _text_fields(kind: type, path: str = "") -> Iterator[tuple[str, object]]:
 def _texts_of(hint: object, path: str) -> Iterator[tuple[str, object]]:
     if isinstance(hint, type) and issubclass(hint, types.Closed):
         yield from _text_fields(hint, f"{path}.")
-    elif typing.get_origin(hint) is typing.Annotated and typing.get_args(hint)[0] is str:
-        yield path, hint
-    elif hint is str or hint is typing.Any:
+    elif (typing.get_origin(hint) is typing.Annotated and typing.get_args(hint)[0] is str) or hint is str or hint is typing.Any:
         yield path, hint
     else:
         for inner in typing.get_args(hint):
@@ -273,7 +276,7 @@ async def test_a_site_vouches_for_nothing_what_it_says_of_a_request_is_not_read(
         )
         conversation: Conversation = await evil.bus.converse(subjects.ask(evil.parts.recorder._me), session.seal(forward))  # type: ignore[arg-type]
         said = []
-        while not said or not isinstance(said[-1], Failed) and said[-1].KIND != "done":
+        while not said or (not isinstance(said[-1], Failed) and said[-1].KIND != "done"):
             frame = await conversation.next(10)
             assert frame is not None, name
             said.append(session.open(frame, *MESSAGES))

@@ -103,8 +103,8 @@ def _spoil_first(house: House, fault: Callable[[Run, codec.Message], codec.Messa
 def _spoil(runner: object, fault: Callable[[Run, codec.Message], codec.Message]) -> None:
     start = runner.start  # type: ignore[attr-defined]
 
-    def spoiled(run, reply):  # noqa: ANN001, ANN202
-        async def say(message):  # noqa: ANN001, ANN202
+    def spoiled(run, reply):
+        async def say(message):
             await reply(fault(run, message))
 
         start(run, say)

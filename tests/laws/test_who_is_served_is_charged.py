@@ -70,8 +70,8 @@ async def test_no_agent_locks_a_tenant_out_by_what_it_says_that_it_counted(house
         assert site.runner is not None
         start = site.runner.start
 
-        def lying(run, reply, start=start):  # noqa: ANN001, ANN202
-            async def say(message):  # noqa: ANN001, ANN202
+        def lying(run, reply, start=start):
+            async def say(message):
                 if isinstance(message, Done):
                     message = types.replace(message, prompt_tokens=told, completion_tokens=told)
                 await reply(message)
@@ -113,8 +113,8 @@ async def test_an_answer_without_usage_is_estimated_and_marked_so(house: House) 
         assert site.runner is not None
         start = site.runner.start
 
-        def silent(run, reply, start=start):  # noqa: ANN001, ANN202
-            async def say(message):  # noqa: ANN001, ANN202
+        def silent(run, reply, start=start):
+            async def say(message):
                 if isinstance(message, Done):
                     message = types.replace(message, prompt_tokens=0, completion_tokens=0)
                 await reply(message)

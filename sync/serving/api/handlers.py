@@ -17,7 +17,7 @@ from aiohttp import web
 from sync.kit import errors
 from sync.kit.ids import RequestId
 from sync.policy import authorize
-from sync.policy.authenticate import InvalidKey, Principal
+from sync.policy.authenticate import Principal
 from sync.serving import exchange as exchanges
 from sync.serving import stages
 from sync.serving.api import answers, bodies, headers, outgoing
@@ -29,9 +29,8 @@ from sync.serving.ask import Ask
 from sync.serving.exchange import Answered, Exchange
 from sync.serving.outcome import Outcome
 from sync.serving.stages import Parts
-from sync.wire import codec, tasks, types
+from sync.wire import tasks, types
 
-B = TypeVar("B", bound=bodies.Body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Surface:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """Answer a conversation, whole or in pieces."""
         call = self.call(request)
-        body = await self._read(call, bodies.ChatBody)
+        body = await self._read(call, bodies.ChatBody, tasks.Generate.TASK)
         async with self.exchange(call, body) as exchange:
             if body.stream:
                 return await self._stream(request, body, exchange)
@@ -80,16 +79,16 @@ class Surface:
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
         """Answer with a vector for each text."""
         call = self.call(request)
-        body = await self._read(call, bodies.EmbeddingsBody)
+        body = await self._read(call, bodies.EmbeddingsBody, tasks.Embed.TASK)
         async with self.exchange(call, body) as exchange:
             outcome = (await exchange.complete()).outcome
             result = _of(tasks.Embedded, outcome)
-            return self._answer(exchange, answers.embeddings(result, body.model, body.encoding, _usage(outcome)))
+            return self._answer(exchange, answers.embeddings(result, body.model, body.encoding_format, _usage(outcome)))
 
     async def rerank(self, request: web.Request) -> web.StreamResponse:
         """Answer with the documents by their relevance to a query."""
         call = self.call(request)
-        body = await self._read(call, bodies.RerankBody)
+        body = await self._read(call, bodies.RerankBody, tasks.Rerank.TASK)
         async with self.exchange(call, body) as exchange:
             outcome = (await exchange.complete()).outcome
             return self._answer(exchange, answers.ranking(_of(tasks.Ranked, outcome), body, _usage(outcome)))
@@ -97,7 +96,7 @@ class Surface:
     async def classify(self, request: web.Request) -> web.StreamResponse:
         """Say how sensitive texts are; with a model, what that model labels them as, too."""
         call = self.call(request)
-        body = await self._read(call, bodies.ClassifyBody)
+        body = await self._read(call, bodies.ClassifyBody, tasks.Classify.TASK)
         if body.model is None:
             async with self._read_only(call, body) as ask:
                 admitted = stages.admit(self.parts, call.principal, ask)
@@ -107,14 +106,12 @@ class Surface:
         async with self.exchange(call, body) as exchange:
             outcome = (await exchange.complete()).outcome
             labels = [types.plain(entry) for entry in _of(tasks.Classified, outcome).labels]
-            return self._answer(
-                exchange, {**self.parts.classifier.describe(exchange.decided.assessment), "labels": labels}
-            )
+            return self._answer(exchange, {**self.parts.classifier.describe(exchange.decided.assessment), "labels": labels})
 
     async def explain(self, request: web.Request) -> web.StreamResponse:
         """Say what would happen, and why: through the same stages as a request, and runs nothing."""
         call = self.call(request)
-        body = await self._read(call, bodies.ExplainBody)
+        body = await self._read(call, bodies.ExplainBody, tasks.Generate.TASK)
         async with self._read_only(call, body) as ask:
             admitted = stages.admit(self.parts, call.principal, ask)
             with admitted.reservation:
@@ -156,8 +153,8 @@ class Surface:
         async with self.refusals(call, task=body.task, model=body.model):
             yield _ask(call, body)
 
-    async def _read(self, call: Call, kind: type[B]) -> B:
-        async with self.refusals(call, task=kind.task, model=None):
+    async def _read(self, call: Call, kind: type[bodies.B], task: str) -> bodies.B:
+        async with self.refusals(call, task=task, model=None):
             return await bodies.read(call.request, kind)
 
     @asynccontextmanager
@@ -180,17 +177,17 @@ class Surface:
     async def _stream(self, request: web.Request, body: bodies.ChatBody, exchange: Exchange) -> web.StreamResponse:
         """Answer in server-sent events. The outcome is on disk before the last of them."""
         ask = exchange.decided.ask
-        frames = Frames(ask.request, body.model, with_usage=body.with_usage)
+        frames = Frames(ask.request, body.model, with_usage=body.stream_options.include_usage)
         began = False
         async with EventStream(request, lambda: outgoing.headers(self.parts, exchange)) as stream:
             try:
                 async with aclosing(exchange.stream()) as deltas:
                     async for delta in deltas:
-                        opening = b"" if began else frames.begin(body.choices)
+                        opening = b"" if began else frames.begin(body.n or 1)
                         began = True
                         await stream.send(opening + frames.piece(delta.text, delta.choice, delta.scores))
                 last = frames.end(_finishes(exchange.answered), _usage(exchange.outcome))
-                await stream.send(last if began else frames.begin(body.choices) + last)
+                await stream.send(last if began else frames.begin(body.n or 1) + last)
             except errors.RingfenceError as error:
                 if not await stream.settle():
                     raise
@@ -210,7 +207,6 @@ def _ask(call: Call, body: bodies.Body) -> Ask:
     return Ask(
         request=call.id,
         payload=payload,
-        body=codec.pack(body.sent),
         model=body.model,
         stream=body.stream,
         wanted_tokens=body.wanted_tokens,
