@@ -100,9 +100,12 @@ class Table:
 DEFAULT = Table()
 LEVEL_WEIGHT = 0.06
 """How much surer a finding of the next lower level must be to win over one of the higher."""
+RANKED_AT_LEAST = {"PERSON": Level.INTERNAL}
+"""Types that rank as this level at least. A name is `quasi_identifier` in a public text, else `pii`:
+if its rank rose with the text's subject, a higher subject score could displace a graver finding."""
 
 
 def rank(category: str, kind: str, score: float) -> float:
     """What decides between findings that overlap, greater first: how sure, and how sensitive by the default table."""
     level = BY_TYPE.get(kind, BY_CATEGORY.get(category, Level.RESTRICTED))
-    return score + LEVEL_WEIGHT * level
+    return score + LEVEL_WEIGHT * max(level, RANKED_AT_LEAST.get(kind, Level.PUBLIC))

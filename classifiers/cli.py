@@ -18,6 +18,7 @@ from rich.text import Text
 
 from classifiers import calibration
 from classifiers.engine import Classifier, load
+from classifiers.profile import BUDGET_WORDS
 from classifiers.verdict import Assessment, Finding
 from sync.kit import errors
 from sync.terminal import commands
@@ -107,6 +108,7 @@ def as_json(assessment: Assessment) -> dict[str, Any]:
         "level": assessment.level.label,
         "categories": list(assessment.categories),
         "findings": [{"start": f.start, "end": f.end, "type": f.type, "score": f.score, "recognizer": f.recognizer} for f in assessment.findings],
+        "model": assessment.model,
         **({"failed": True} if assessment.failed else {}),
     }  # fmt: skip
 
@@ -116,6 +118,11 @@ def _show(console: Console, name: str, text: str, assessment: Assessment, *, exp
     console.print(Text.assemble((name, "bold"), ": ", (level.label, LEVEL_STYLES[level])))
     if assessment.failed:
         console.print("The scanner failed on this text: it counts as restricted.", style="red")
+    if assessment.model == "over_budget":
+        console.print(
+            f"over_budget: it has more than the {BUDGET_WORDS:,} words that the model reads, and counts as restricted.",
+            style="red",
+        )
     marked = Text(text.rstrip("\n"))
     for finding in assessment.findings:
         marked.stylize(STYLES[calibration.DEFAULT.of(finding)], finding.start, finding.end)

@@ -8,12 +8,13 @@ Invariants, each with a test of its words:
 - findings point into the original text;
 - no two findings of one text overlap;
 - what was read for one tenant is not remembered for another;
-- a request that the model had no time for is at least of the tenant's floor.
+- a request that is longer than the model's budget is at least of the tenant's floor;
+- the same texts have the same assessment on every machine, under any load, whatever was read
+  before.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -58,7 +59,15 @@ class Classifier:
         """Whether `assess` takes no longer than the patterns: the model is off, or has read all of them for this tenant."""
         if self._model is None or not settings.use_model:
             return True
-        return bool(self._readings) and all((id(settings), hash_of(normalise(text).text)) in self._readings for text in texts)
+        if not self._readings:
+            return False
+        left = settings.budget_words
+        for text in texts:
+            known = self._readings.get((id(settings), hash_of(normalise(text).text)))
+            if known is None or known.cost > left:
+                return False
+            left -= known.cost
+        return True
 
     def assess(self, texts: Sequence[str], settings: Profile = profile.DEFAULT, *, all_spans: bool = False) -> Assessment:
         """The assessment of one request: all its texts together. Never raises; fails closed.
@@ -98,25 +107,28 @@ class Classifier:
         return "ran"
 
     def _read_into(self, found: list[list[Finding]], normals: Sequence[Normal], settings: Profile) -> bool:
-        """Adds what the model reads; whether it had time for all of it."""
-        deadline = time.perf_counter() + settings.budget_ms / 1000
+        """Add what the model reads; return whether the budget was enough for all of it."""
+        left = settings.budget_words
         complete = True
         for index, normal in enumerate(normals):
-            reading = self._reading(normal.text, settings, deadline)
-            found[index].extend(_read(reading, normal, index, found[index]))
+            reading = self._reading(normal.text, settings, left)
+            found[index].extend(findings_of(reading, normal, index, found[index]))
+            left = left - reading.cost if reading.complete else 0
             complete = complete and reading.complete
         return complete
 
-    def _reading(self, text: str, settings: Profile, deadline: float) -> Reading:
+    def _reading(self, text: str, settings: Profile, limit: int) -> Reading:
         """What the model reads in a text; remembered by digest, for this tenant alone: a chat brings all its turns each time."""
         assert self._model is not None  # noqa: S101 - asked for only then
         if settings is profile.DEFAULT:
-            return self._model.read(text, deadline)
+            return self._model.read(text, limit)
         key = (id(settings), hash_of(text))
         known = self._readings.get(key)
-        if known is not None:
+        # What is remembered costs as much as when it was read: else the second of two equal
+        # requests would get another level.
+        if known is not None and known.cost <= limit:
             return known
-        reading = self._model.read(text, deadline)
+        reading = self._model.read(text, limit)
         if reading.complete:
             if len(self._readings) >= MAX_READINGS:
                 self._readings.clear()
@@ -194,13 +206,6 @@ def _across(scanner: Scanner, normals: Sequence[Normal]) -> Iterator[Finding]:
 def _finding(span: Span, start: int, end: int, index: int) -> Finding:
     rule = span.rule
     return Finding(start, end, rule.type, rule.category, rule.score, rule.name, index)
-
-
-def _read(reading: Reading, normal: Normal, index: int, patterns: Sequence[Finding]) -> Iterator[Finding]:
-    for finding in findings_of(reading, normal.text, index, patterns):
-        start, end = normal.span(finding.start, finding.end)
-        if start < end:
-            yield Finding(start, end, finding.type, finding.category, finding.score, finding.recognizer, index)
 
 
 def _kept(found: Sequence[Finding], text: str, settings: Profile) -> list[Finding]:

@@ -20,8 +20,10 @@ MAX_RULES = 200
 MAX_LIST = 10_000
 """Entries of a deny or allow list."""
 MAX_ENTRY = 200
-MODEL_BUDGET_MS = 250.0
-"""Milliseconds that the model may take for one request."""
+BUDGET_WORDS = 16_384
+"""Words of one request that the model reads. 20 KB are 3,700 words of a licence, 6,600 of JSON,
+7,200 of dense JSON lines: all are read whole, and so are about 80 KB of prose. At 13 to 26 µs a word
+it is at most half a second of one core."""
 
 
 class BadProfile(errors.Misconfigured):
@@ -34,7 +36,9 @@ class BadProfile(errors.Misconfigured):
 class Profile:
     """A tenant's settings. `highest`: the highest level that it treats unlike the next lower one; above it the model is not needed.
 
-    `floor_over_budget`: the least level of a request that the model had no time for.
+    `budget_words`: words of one request that the model reads, a shorter text counting as
+    `tagger.LEAST_COST`; never a time, as the level must not depend on the machine or its load.
+    `floor_over_budget`: the least level of a request that has more.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -43,8 +47,8 @@ class Profile:
     table: calibration.Table = field(default_factory=calibration.Table)
     disabled: frozenset[str] = frozenset()
     use_model: bool = True
-    budget_ms: float = MODEL_BUDGET_MS
-    floor_over_budget: Level = Level.CONFIDENTIAL
+    budget_words: int = BUDGET_WORDS
+    floor_over_budget: Level = Level.RESTRICTED
     highest: Level = Level.RESTRICTED
 
 

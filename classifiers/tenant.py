@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from classifiers import calibration
-from classifiers.profile import Profile, allow_list, custom_rule, deny_rule, regions
+from classifiers.profile import BUDGET_WORDS, Profile, allow_list, custom_rule, deny_rule, regions
 from classifiers.recognizers import contact
 from sync.bundle import snapshot
 from sync.wire.levels import Level
@@ -30,7 +30,7 @@ def of_tenant(settings: snapshot.Classification, highest: Level = Level.RESTRICT
         ),
         disabled=frozenset(settings.disabled),
         use_model=settings.model,
-        budget_ms=float(settings.budget_ms),
+        budget_words=settings.budget_words or BUDGET_WORDS,
         floor_over_budget=settings.over_budget,
         highest=highest,
     )

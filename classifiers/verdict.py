@@ -27,8 +27,10 @@ class Finding:
 class Assessment:
     """The findings of one request, and the level that follows.
 
-    `failed`: the scanner broke, and the level is the highest. `model`: whether the model looked, and if not, why: `ran`, `absent`,
-    `not_needed` (the patterns had found the highest level already), `over_budget` (the level is at least the tenant's floor).
+    `failed`: the scanner broke, and the level is the highest. `model`: whether the model looked, and if
+    not, why: `ran`, `absent`, `not_needed` (the patterns had found the highest level already),
+    `over_budget` (the request has more words than the tenant lets the model read: the level is at
+    least the tenant's floor).
     """
 
     level: Level
@@ -37,6 +39,11 @@ class Assessment:
     model: str = "absent"
     subject: tuple[Finding, ...] = ()
     """What the texts as wholes are about, as findings that span all of a text."""
+
+    @property
+    def read_whole(self) -> bool:
+        """Whether the request was read to its end: only then is what was not found not there."""
+        return not self.failed and self.model != "over_budget"
 
     @property
     def categories(self) -> tuple[str, ...]:

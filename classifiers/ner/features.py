@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 from zlib import crc32
 
 import numpy as np
@@ -30,9 +31,9 @@ _PACKED = np.dtype("<u2")
 Words = list[tuple[int, int]]
 
 
-def words(text: str) -> Words:
-    """The spans [start, end) of the text's words, in characters."""
-    return [match.span() for match in _WORD.finditer(text)]
+def words(text: str, limit: int | None = None) -> Words:
+    """Return the spans [start, end) of the text's first `limit` words, in characters."""
+    return [match.span() for match in islice(_WORD.finditer(text), limit)]
 
 
 def encode(text: str, spans: Sequence[tuple[int, int]]) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
@@ -40,7 +41,8 @@ def encode(text: str, spans: Sequence[tuple[int, int]]) -> tuple[npt.NDArray[np.
     known: dict[str, bytes] = {}
     packed = []
     shapes = []
-    previous = 0
+    # Nothing stands before the first word: a window of a long text reads as a text of its own.
+    previous = spans[0][0] if spans else 0
     for start, end in spans:
         word = text[start:end]
         features = known.get(word)

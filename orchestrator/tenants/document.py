@@ -20,6 +20,8 @@ from sync.wire.levels import Level, Zone
 
 MAX_DOCUMENT = 4 * 1024 * 1024
 MAX_DEPTH = 30
+MAX_BUDGET_WORDS = 1_000_000
+"""Words of a request that a tenant may have read: 5 MB of prose, and 15 to 25 seconds of one core."""
 
 
 class BadDocument(errors.Misconfigured):
@@ -42,6 +44,14 @@ def _level(value: object) -> Level:
     if isinstance(value, Level):
         return value
     return Level.of(str(value))
+
+
+def _no_milliseconds(_: object) -> None:
+    raise ValueError(
+        "the level would depend on how busy the machine is, so time is not counted any more: take"
+        " this line out, or write 'budget_words', the words of one request that the model reads"
+        f" ({profile.BUDGET_WORDS} where it is left out, about 80 KB of prose)"
+    )
 
 
 Name = Annotated[str, pydantic.AfterValidator(_name)]
@@ -146,8 +156,9 @@ class Classification(_Part):
     together: int = pydantic.Field(2, ge=2, le=100)
     many: int = pydantic.Field(5, ge=2, le=1000)
     model: bool = True
-    budget_ms: int = pydantic.Field(250, ge=0, le=60_000)
-    over_budget: LevelWord = Level.CONFIDENTIAL
+    budget_ms: Annotated[None, pydantic.BeforeValidator(_no_milliseconds)] = None
+    budget_words: int = pydantic.Field(profile.BUDGET_WORDS, ge=1, le=MAX_BUDGET_WORDS)
+    over_budget: LevelWord = Level.RESTRICTED
 
     @pydantic.model_validator(mode="after")
     def _compiles(self) -> Classification:
@@ -181,7 +192,7 @@ class Classification(_Part):
             together=self.together,
             many=self.many,
             model=self.model,
-            budget_ms=self.budget_ms,
+            budget_words=0 if self.budget_words == profile.BUDGET_WORDS else self.budget_words,
             over_budget=self.over_budget,
         )
 

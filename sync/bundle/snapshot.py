@@ -17,7 +17,7 @@ from sync.kit.ids import AgentId, KeyId, ModelName, PrincipalId, Region, SiteId,
 from sync.wire import codec
 from sync.wire.codec import KIB, MIB
 from sync.wire.levels import Level, Zone
-from sync.wire.types import Bool, Bytes, Closed, Int, Str, always, replace
+from sync.wire.types import Bool, Bytes, Closed, Count, Int, Str, always, replace
 
 MAX_BUNDLE = 32 * MIB
 
@@ -81,7 +81,12 @@ class LevelFor(Closed, frozen=True):
 
 
 class Classification(Closed, frozen=True, kw_only=True):
-    """What a tenant changes of the classifier. `budget_ms`: milliseconds that the model may take for one request."""
+    """What a tenant changes of the classifier.
+
+    `budget_words`: words of one request that the model reads; 0 for the classifier's own number.
+    `budget_ms` is written for agents of 0.1, which count milliseconds and know no words; nothing here
+    reads it.
+    """
 
     recognizers: tuple[Recognizer, ...] = always(())
     deny: tuple[WordList, ...] = always(())
@@ -94,7 +99,9 @@ class Classification(Closed, frozen=True, kw_only=True):
     many: Int = always(5)
     model: Bool = always(True)
     budget_ms: Int = always(250)
-    over_budget: Level = always(Level.CONFIDENTIAL)
+    over_budget: Level = always(Level.RESTRICTED)
+    # Not the number itself: an int this small is one object, and only what *is* the default is left out of a frame.
+    budget_words: Count = 0
 
 
 class Redaction(Closed, frozen=True):

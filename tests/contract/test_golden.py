@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sync.audit import chain
 from sync.bundle import patch, snapshot
+from sync.bundle.snapshot import Classification
 from sync.kit.ids import AgentId, DecisionId, Epoch, RequestId, SiteId, TenantId
 from sync.wire import codec, messages, renewal
 from sync.wire.levels import Level
@@ -165,7 +166,11 @@ DIGESTS = {
         "98e2de7f2a07ba8a449d64fa89a2741d",
     ),
     "bundle_patch": (patch.Patch(3, b"\x80", (patch.Part("keys", ("k",), (b"\x80",)),), b"s"), "e933e16be51e169565d70640fb15f7e5"),
-    "bundle": (builders.bundle(), "48d7feb6f6c91ff567577283d8d521ae"),
+    # The level is written out, as its default is a tenant's setting and not part of the protocol.
+    "bundle": (
+        builders.bundle(tenants=(builders.tenant(classification=Classification(over_budget=Level.CONFIDENTIAL)),)),
+        "48d7feb6f6c91ff567577283d8d521ae",
+    ),
 }
 
 

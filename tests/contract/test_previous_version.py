@@ -41,6 +41,11 @@ def test_what_it_does_not_know_is_said_only_where_it_is_used() -> None:
     told = codec.unpack(codec.encode(builders.replaced(bundle, agents=agents)))[2]
     assert all(agent["tenants"] == ("acme",) for agent in told["agents"])
     assert all("tenants" not in agent for agent in codec.unpack(VECTORS["bundle"])[2]["agents"])
+    own = builders.replaced(bundle.tenants[0].classification, budget_words=7)
+    tenants = (builders.replaced(bundle.tenants[0], classification=own),)
+    (tenant,) = codec.unpack(codec.encode(builders.replaced(bundle, tenants=tenants)))[2]["tenants"]
+    assert tenant["classification"]["budget_words"] == 7
+    assert "budget_words" not in codec.unpack(VECTORS["bundle"])[2]["tenants"][0]["classification"]
     beat = codec.decode(VECTORS["beat"], messages.Beat)
     assert not beat.on_trial and not beat.failed_release
     assert "on_trial" in codec.unpack(codec.encode(builders.replaced(beat, on_trial=True)))[2]

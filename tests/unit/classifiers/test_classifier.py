@@ -271,9 +271,11 @@ def test_the_model_is_not_asked_where_it_cannot_change_the_level() -> None:
     assert WITH_MODEL.assess(["hello there"], Profile(use_model=False)).model == "absent"
 
 
-def test_a_request_that_the_model_had_no_time_for_is_at_least_of_the_tenants_floor() -> None:
-    assessment = WITH_MODEL.assess(["hello there"], Profile(budget_ms=-1.0, floor_over_budget=Level.RESTRICTED))
-    assert (assessment.level, assessment.model) == (Level.RESTRICTED, "over_budget")
+@pytest.mark.parametrize("floor", Level)
+def test_a_request_that_is_longer_than_the_models_budget_is_at_least_of_the_tenants_floor(floor: Level) -> None:
+    assessment = WITH_MODEL.assess(["hello there"], Profile(budget_words=1, floor_over_budget=floor))
+    assert (assessment.level, assessment.model, assessment.read_whole) == (floor, "over_budget", False)
+    assert WITH_MODEL.assess(["hello there"], Profile(budget_words=1)).level is Level.RESTRICTED
 
 
 def test_a_tenants_own_recognizers_lists_and_table_count() -> None:
@@ -326,8 +328,9 @@ def test_a_long_text_is_read_in_windows_that_end_with_sentences() -> None:
     assessment = WITH_MODEL.assess([text], all_spans=True)
     found = {(text[f.start : f.end], f.type) for f in assessment.findings}
     assert ("Anna Meyer", "PERSON") in found
-    late = WITH_MODEL.assess([text], Profile(budget_ms=0.001, floor_over_budget=Level.RESTRICTED))
-    assert (late.level, late.model) == (Level.RESTRICTED, "over_budget")
+    cut = WITH_MODEL.assess([text], Profile(budget_words=600), all_spans=True)
+    assert (cut.level, cut.model) == (Level.RESTRICTED, "over_budget")
+    assert "Anna Meyer" not in {text[f.start : f.end] for f in cut.findings}
 
 
 def test_a_model_that_is_not_there_leaves_the_patterns(tmp_path: Path) -> None:
@@ -360,9 +363,8 @@ def test_equal_profiles_share_what_was_compiled() -> None:
 
 def test_what_was_read_for_one_tenant_is_not_remembered_for_another() -> None:
     classifier = load()
-    one, other = Profile(), Profile(budget_ms=-1.0, floor_over_budget=Level.RESTRICTED)
+    one, other = Profile(), Profile(budget_words=0)
     assert classifier.assess(["hello Anna Meyer"], one).model == "ran"
-    assert classifier.assess(["hello Anna Meyer"], Profile(budget_ms=-1.0)).model == "over_budget"
     assert classifier.assess(["hello Anna Meyer"], other).model == "over_budget"
     assert classifier.assess(["hello Anna Meyer"], one) == classifier.assess(["hello Anna Meyer"], one)
     assert {owner for owner, _ in classifier._readings} == {id(one)}
@@ -381,6 +383,7 @@ def test_a_text_is_quick_where_the_model_need_not_read_it() -> None:
     assert not classifier.is_quick(["hello there Anna"], settings)
     classifier.assess(["hello there Anna"], settings)
     assert classifier.is_quick(["hello there Anna"], settings)
+    assert not classifier.is_quick(["hello there Anna"] * 2_000, settings), "over budget: some of it is read again"
     assert not classifier.is_quick(["hello there Anna"], Profile())
     assert classifier.is_quick(["anything"], Profile(use_model=False))
     assert CLASSIFIER.is_quick(["anything"], settings)

@@ -43,6 +43,7 @@ def test_lines_in_give_lines_out_in_their_order() -> None:
     assert code == 0
     assert [a["id"] for a in answers] == list(range(300))
     assert answers[7]["level"] == "internal"
+    assert answers[7]["model"] == "ran"
     assert answers[7]["findings"][0] == {
         "start": 5,
         "end": 20,
@@ -50,6 +51,16 @@ def test_lines_in_give_lines_out_in_their_order() -> None:
         "score": 0.95,
         "recognizer": "contact.email",
     }
+
+
+def test_a_text_that_is_too_long_for_the_model_is_said_to_be_in_every_form(tmp_path: Path) -> None:
+    file = tmp_path / "long.txt"
+    file.write_text("Nothing happened. " * 6_000)
+    for options in ((), ("--explain",)):
+        code, out, _ = classify(str(file), *options)
+        assert code == 0 and "restricted" in out.splitlines()[0] and "over_budget: " in out
+    _, out, _ = classify("--jsonl", given=json.dumps({"id": 1, "text": file.read_text()}).encode())
+    assert (json.loads(out)["level"], json.loads(out)["model"]) == ("restricted", "over_budget")
 
 
 def test_a_line_that_is_no_json_is_told_and_the_others_are_answered() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from classifiers import profiles
+from classifiers import profile, profiles, tenant
 from orchestrator.tenants import document
-from sync.bundle.snapshot import Redaction, Route, Rule, Snapshot
+from sync.bundle.snapshot import Classification, Redaction, Route, Rule, Snapshot
+from sync.wire import codec
 from sync.wire.levels import Level, Zone
 from tests.support import builders
 
@@ -40,8 +41,8 @@ def test_all_spans_are_wanted_where_rules_look_at_categories_or_text_is_redacted
 
 def test_a_profile_is_compiled_once_for_a_bundle() -> None:
     snapshot = Snapshot(builders.bundle())
-    (tenant, *_) = snapshot.tenants.values()
-    assert profiles.of(snapshot, tenant) is profiles.of(snapshot, tenant)
+    (acme, *_) = snapshot.tenants.values()
+    assert profiles.of(snapshot, acme) is profiles.of(snapshot, acme)
 
 
 BAD = {
@@ -50,6 +51,8 @@ BAD = {
     "an unknown region": ("phone_regions: [XX]", "no region"),
     "an unknown level": ("categories: {pii: secret}", "secret"),
     "an empty entry": ("deny: {business: ['']}", "empty"),
+    "a budget of milliseconds": ("budget_ms: 250", "line 8: tenants.0.classification.budget_ms: .*write 'budget_words'"),
+    "a budget that is too large": ("budget_words: 1000001", "less than or equal to 1000000"),
     "an unknown field": ("recogniser: []", "Extra inputs"),
 }
 
@@ -61,3 +64,17 @@ def test_a_mistake_in_a_tenants_classification_is_told_with_its_line(name: str) 
     with pytest.raises(document.BadDocument, match=words) as told:
         document.parse(yaml, "tenants.yaml")
     assert "tenants.yaml, line " in str(told.value)
+
+
+def test_the_budget_is_of_words_and_what_is_over_it_restricted_unless_the_tenant_says_otherwise() -> None:
+    left_out, said = (classification(fields) for fields in ("{}", "{budget_words: 7, over_budget: internal}"))
+    assert left_out == classification(f"{{budget_words: {profile.BUDGET_WORDS}, over_budget: restricted}}")
+    assert b"budget_words" not in codec.pack_value(left_out), "agents of 0.1 do not know the field"
+    assert left_out == Classification() and tenant.of_tenant(Classification()) == profile.DEFAULT
+    made = tenant.of_tenant(said)
+    assert (made.budget_words, made.floor_over_budget) == (7, Level.INTERNAL)
+
+
+def classification(fields: str) -> Classification:
+    yaml = f"version: 1\nmodels: {{}}\nsites: {{}}\ntenants:\n  - {{id: acme, allowed_models: [], classification: {fields}}}\n"
+    return document.parse(yaml, "tenants.yaml").tenants[0].classification.compiled()
