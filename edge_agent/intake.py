@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from edge_agent.release.orders import Orders
 from edge_agent.work.eraser import Eraser
-from edge_agent.work.runner import Reply, Runner
+from edge_agent.work.runner import Runner
 from sync.bus.port import Bus, Incoming
 from sync.kit import errors, logs
 from sync.kit.ids import AgentId
+from sync.serving.replies import Reply
 from sync.wire import codec, subjects
-from sync.wire.messages import Cancel, Erase, Failed, Ping, Pong, Run, Upgrade
+from sync.wire.messages import Cancel, Credit, Erase, Failed, Ping, Pong, Run, Upgrade
 from sync.wire.session import AgentSession, AgentSessions
 
 log = logs.get("intake")
 DRAINING = "draining"
 RETRY_AFTER_S = 1.0
 """For the client where no other agent is there: a restart is over about then."""
-_CONTROLS: tuple[type[Ping | Cancel | Erase | Upgrade], ...] = (Ping, Cancel, Erase, Upgrade)
+_CONTROLS: tuple[type[Ping | Cancel | Credit | Erase | Upgrade], ...] = (Ping, Cancel, Credit, Erase, Upgrade)
 
 
 class Intake:
@@ -60,6 +61,8 @@ class Intake:
                     await incoming.respond(codec.encode(Pong(request in self._runner.at_work)))
                 case Cancel(request):
                     self._runner.cancel(request)
+                case Credit(request, upto):
+                    self._runner.granted(request, upto)
                 case Erase() as order:
                     await incoming.respond(codec.encode(await self._eraser.erase(order)))
                 case Upgrade() as order:

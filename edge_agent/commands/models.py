@@ -24,7 +24,7 @@ from edge_agent.commands.session import Models, State, err, out
 from edge_agent.identity import identity
 from edge_agent.inference import manifest as manifests
 from edge_agent.inference.manifest import Manifest
-from edge_agent.inference.port import Caller, Piece
+from edge_agent.inference.port import Caller, Engine, Piece
 from edge_agent.inference.repository import adding, hub_store, hugging_face, trust
 from edge_agent.inference.repository import folder as folders
 from edge_agent.inference.repository.adding import Told, Wish
@@ -34,6 +34,7 @@ from edge_agent.settings import Settings
 from sync.bus.nats import NatsBus
 from sync.crypto.signing import PublicKey
 from sync.kit import errors, logs
+from sync.wire import tasks
 
 cli = typer.Typer(help="The models in this agent's folder.", no_args_is_help=True)
 
@@ -303,37 +304,49 @@ async def _measure(repository: Repository, manifest: Manifest, streams: int, tok
             "as": model.standing.value,
         }
         if manifest.task == "generate":
-            told |= await _measure_generation(model.engine.run, streams, tokens)
+            told |= await _measure_generation(model.engine, streams, tokens)
         elif manifest.task != "tensors":
-            query = ("What is measured here?",) if manifest.task == "rerank" else ()
             began, count = time.perf_counter(), 64
-            await asyncio.gather(*(
-                model.engine.run({"input": (*query, f"Text {n} of a few words, to see how fast this goes.")}, None, Caller())
-                for n in range(count)
-            ))  # fmt: skip
+            asked = (_measured(manifest.task, f"Text {n} of a few words, to see how fast this goes.") for n in range(count))
+            await asyncio.gather(*(model.engine.run(request, None, Caller()) for request in asked))
             told["texts"] = f"{count / (time.perf_counter() - began):,.0f} a second"
     await repository.close()
     return told
 
 
-async def _measure_generation(run: object, streams: int, tokens: int) -> dict[str, str]:
+def _measured(task: str, text: str) -> tasks.Request:
+    """Return a request of one text for an encoder."""
+    if task == "rerank":
+        return tasks.Rerank(("What is measured here?", text))
+    return tasks.Embed((text,)) if task == "embed" else tasks.Classify((text,))
+
+
+class _FirstPiece:
+    """Notes when the first piece of an answer came, in seconds from now on."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self.after_s: float | None = None
+
+    def __call__(self, piece: Piece) -> None:
+        if self.after_s is None:
+            self.after_s = time.perf_counter() - self._began
+
+    async def room(self) -> None:
+        """Wait for nobody: what comes is not kept."""
+        await asyncio.sleep(0)
+
+
+async def _measure_generation(engine: Engine, streams: int, tokens: int) -> dict[str, str]:
     firsts: list[float] = []
 
     async def one(number: int) -> int:
-        start, seen = time.perf_counter(), []
-
-        def emit(_: Piece) -> None:
-            seen.append(time.perf_counter() - start)
-
-        payload = {
-            "messages": ({"role": "user", "content": f"Count from {number} on."},),
-            "max_tokens": tokens,
-            "temperature": 1.0,
-            "seed": number,
-        }
-        result = await run(payload, emit, Caller())  # type: ignore[operator]
-        firsts.append(seen[0] if seen else time.perf_counter() - start)
-        return int(result.completion_tokens)
+        start, first = time.perf_counter(), _FirstPiece()
+        question = tasks.Message(tasks.Role.USER, f"Count from {number} on.")
+        request = tasks.Generate(messages=(question,), max_tokens=tokens, temperature=1.0, seed=number)
+        result = await engine.run(request, first, Caller())
+        firsts.append(time.perf_counter() - start if first.after_s is None else first.after_s)
+        return result.completion_tokens
 
     began = time.perf_counter()
     made = sum(await asyncio.gather(*(one(number) for number in range(streams))))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from edge_agent.inference import port
 from edge_agent.inference.manifest import Noop as Options
-from edge_agent.inference.port import Caller, Choice, Emit, Payload, Piece, Result
+from edge_agent.inference.port import Caller, Emit, Piece, Result
+from sync.wire import tasks
 
 WORD = "ok "
 ECHO_PIECE = 3
@@ -23,26 +25,27 @@ class Noop:
         self.held_bytes = 0
         self.providers: tuple[str, ...] = ()
 
-    async def run(self, payload: Payload, emit: Emit | None, caller: Caller) -> Result:
+    async def run(self, request: tasks.Request, emit: Emit | None, caller: Caller) -> Result:
+        if not isinstance(request, tasks.Generate):
+            raise port.not_for("noop", tasks.Generate.TASK)
         self.running += 1
         try:
-            pieces = _echoed(payload) if self._echo else [WORD] * self._words
+            pieces = _echoed(request) if self._echo else [WORD] * self._words
             for piece in pieces:
                 if self._every_s:
                     await asyncio.sleep(self._every_s)
                 if emit is not None:
-                    emit(Piece(piece))
+                    emit(Piece(piece, tokens=1))
+                    await emit.room()
         finally:
             self.running -= 1
-        return Result({}, 1, len(pieces), (Choice("".join(pieces), "stop"),))
+        return Result(tasks.Generated((tasks.Answer("".join(pieces), "stop"),)), 1, len(pieces))
 
     async def close(self) -> None:
         """Holds nothing."""
 
 
-def _echoed(payload: Payload) -> list[str]:
-    """The last message in capital letters, in pieces."""
-    messages = payload.get("messages")
-    last = messages[-1] if isinstance(messages, (list, tuple)) and messages else {}
-    text = str(last.get("content", "")).upper() if isinstance(last, dict) else ""
+def _echoed(request: tasks.Generate) -> list[str]:
+    """Return the last message in capital letters, in pieces."""
+    text = request.messages[-1].content.upper()
     return [text[at : at + ECHO_PIECE] for at in range(0, len(text), ECHO_PIECE)]

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from sync.kit import errors
+from sync.wire import codec, strings, tasks
 
-Payload = Mapping[str, object]
+LEAST_LOGPROB = -1e9
+"""What minus infinity becomes: JSON has none, and a token of this chance never comes either."""
+MOST_LOGPROB = 1.0
+"""The most that the wire takes. By rounding, a certain token may have a little over 0."""
+MAX_FINISH = 64
+"""Characters of the reason for which an answer ended, as its type on the wire has them."""
 
 
 class BadPayload(errors.Refused):
@@ -46,58 +53,50 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenScore:
-    """A token's text and natural-log probability, and the likeliest tokens in its place."""
-
-    token: str
-    logprob: float
-    top: tuple[tuple[str, float], ...] = ()
-
-    @property
-    def told(self) -> dict[str, object]:
-        """As OpenAI's API tells it. `bytes` is what a client joins where a character is cut between tokens."""
-        return {
-            "token": self.token,
-            "logprob": self.logprob,
-            "bytes": list(self.token.encode("utf-8", "replace")),
-            "top_logprobs": [{"token": t, "logprob": p, "bytes": list(t.encode("utf-8", "replace"))} for t, p in self.top],
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of an answer: text of one choice, and the scores of its tokens where they were asked for."""
+    """A piece of an answer: text of one choice, and the scores of its tokens where they were asked for.
+
+    `tokens`: how many of the model's tokens it is; 0 where that is not known.
+    """
 
     text: str
     choice: int = 0
-    scores: tuple[TokenScore, ...] = ()
+    scores: tuple[tasks.TokenScore, ...] = ()
+    tokens: int = 0
 
 
-Emit = Callable[[Piece], None]
-"""Takes a piece of the answer; may be called from any thread."""
+class Emit(Protocol):
+    """Takes the pieces of an answer as they come."""
 
+    def __call__(self, piece: Piece) -> None:
+        """Take a piece. May be called from any thread; never waits."""
+        ...
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One of several answers to a prompt."""
+    async def room(self) -> None:
+        """Wait, in the event loop, until there is room for more.
 
-    text: str
-    finish: str
-    scores: tuple[TokenScore, ...] = ()
+        An engine whose pieces come faster than they are read, or without end, awaits this between
+        them: then whoever makes them waits too. It lets other tasks run at least every few ms.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished run. `fields` is the task's own answer; `choices` what was generated, if anything was.
+    """A finished run: the task's own answer, and what it took in tokens.
 
-    `reused_tokens`: how many of the prompt's tokens were computed for an earlier request.
+    `estimated`: the counts are not the model's own but computed from the sizes of the texts.
     """
 
-    fields: dict[str, object]
+    answer: tasks.Result
     prompt_tokens: int
     completion_tokens: int = 0
-    choices: tuple[Choice, ...] = ()
-    reused_tokens: int = 0
+    estimated: bool = False
+
+    @property
+    def choices(self) -> tuple[tasks.Answer, ...]:
+        """What was generated, if anything was."""
+        return self.answer.choices if isinstance(self.answer, tasks.Generated) else ()
 
     @property
     def text(self) -> str:
@@ -106,6 +105,57 @@ class Result:
     @property
     def finish(self) -> str:
         return self.choices[0].finish if self.choices else "stop"
+
+
+def read(task: str, payload: bytes) -> tasks.Request:
+    """Return the request in a run's payload. Raises BadPayload naming the field, or UnknownTask."""
+    try:
+        return tasks.read_request(task, payload)
+    except codec.BadFrame as error:
+        raise BadPayload(_naming_the_field(str(error))) from error
+
+
+def not_for(name: str, task: str) -> BadPayload:
+    """Return the refusal of a request that is of another task than the model's."""
+    return BadPayload(f"The request is not one for {task}, and the model '{name}' does nothing else.")
+
+
+def score(token: str, logprob: float, top: Iterable[tuple[str, float]] = ()) -> tasks.TokenScore:
+    """Return a token's score as the wire takes it: finite, and text that UTF-8 can say.
+
+    logprob: its natural-log probability; minus infinity and NaN become LEAST_LOGPROB.
+    top: the likeliest tokens in its place, with theirs.
+    """
+    likely = tuple(tasks.LikelyToken(*_scored(text, chance)) for text, chance in top)
+    return tasks.TokenScore(*_scored(token, logprob), likely[: tasks.MAX_TOP])
+
+
+def text_bytes(request: tasks.Request) -> int:
+    """Return how many bytes the texts of a request have in UTF-8. Tensors have none: numbers are no tokens."""
+    if isinstance(request, tasks.Tensors):
+        return 0
+    return sum(len(text.encode("utf-8", "replace")) for text in strings.of(request))
+
+
+def whole_characters(text: str) -> str:
+    """Return the text with each half of a surrogate pair that stands alone replaced by U+FFFD."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _scored(token: str, logprob: float) -> tuple[str, float, tuple[int, ...]]:
+    text = whole_characters(token)
+    finite = LEAST_LOGPROB if math.isnan(logprob) else max(LEAST_LOGPROB, min(MOST_LOGPROB, logprob))
+    return text, finite, tuple(text.encode())
+
+
+def _naming_the_field(sentence: str) -> str:
+    """Return the codec's sentence with the field in front: it knows places as `$.messages[0]`."""
+    what, _, place = sentence.removesuffix("`").partition(" - at `")
+    if not place:
+        return sentence
+    return f"{place.replace('$.', '').strip('`')}: {what.rpartition('is wrong: ')[2]}."
 
 
 class Engine(Protocol):
@@ -126,8 +176,8 @@ class Engine(Protocol):
         """The execution providers that it really runs on."""
         ...
 
-    async def run(self, payload: Payload, emit: Emit | None, caller: Caller) -> Result:
-        """The result; pieces of its text go to `emit` as they come. Cancelling stops the work within a step.
+    async def run(self, request: tasks.Request, emit: Emit | None, caller: Caller) -> Result:
+        """Return the result; pieces of its text go to `emit` as they come. Cancelling stops the work within a step.
 
         Raises BadPayload, ContextExceeded, Overloaded or BadModel.
         """

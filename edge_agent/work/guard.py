@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_agent.work.hub_clock import HubClock
 from sync.bundle import patch, snapshot
 from sync.bundle.snapshot import Agent, Snapshot
 from sync.crypto import sealing
@@ -53,6 +54,7 @@ class Guard:
         self._heard_monotonic = clock.monotonic()
         self._age_then = 0.0
         self._written_at = float("-inf")
+        self._hub_clock = HubClock()
 
     def load(self) -> None:
         """Takes up the last good bundle from disk. A damaged file is reported, and the hub's next one is awaited."""
@@ -97,13 +99,19 @@ class Guard:
             return
         self.contact = at
         self._heard_wall, self._heard_monotonic, self._age_then = self._clock.wall(), self._clock.monotonic(), 0.0
+        self._hub_clock.heard(at, self._heard_monotonic)
         if self._heard_monotonic - self._written_at >= CONTACT_EVERY_S:
             self.save_contact()
 
     def hub_clock_went_back(self, at: float) -> None:
         """Takes a time of the hub's that is earlier than one before: it has answered just now, so it is its clock that changed."""
         self.contact = 0.0
+        self._hub_clock = HubClock()
         self.heard_hub(at)
+
+    def hub_now(self) -> float | None:
+        """Return what the hub's clock says now, in seconds since 1970, or None where it was not heard lately."""
+        return self._hub_clock.now(self._clock.monotonic())
 
     def age_s(self) -> float:
         """Seconds since the hub was heard, by whichever of the clocks says more."""

@@ -4,29 +4,33 @@ Invariants, each with a test of its words:
 - nothing runs that the guard does not admit;
 - the record is on disk before the last reply leaves; where it cannot be written, the request fails;
 - a request that comes twice runs once;
-- a cancel ends the work, and leaves a record too.
+- a cancel ends the work, and leaves a record too;
+- however a run ends, there is one record with what it took, and one last reply to whoever still reads;
+- what was sent long ago is not begun: another agent has done it since.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from edge_agent.inference.port import Caller, Choice, Piece, Priority, Result
+from edge_agent.inference import port
+from edge_agent.inference.port import Caller, Piece, Priority, Result
 from edge_agent.inference.repository.lifecycle import Loaded, Repository
+from edge_agent.work import outcome
 from edge_agent.work.cache import Answer, AnswerCache
 from edge_agent.work.guard import Guard
-from sync.audit.journal import AuditUnavailable, Journal
+from edge_agent.work.pieces import Counted, Pieces
+from sync.audit.journal import Journal
 from sync.kit import errors, logs
 from sync.kit.clock import Clock
 from sync.kit.ids import RequestId
-from sync.policy.admit import TicketRefused
-from sync.wire import codec
-from sync.wire.messages import Accepted, Chunk, Done, Failed, Run
+from sync.serving import replies
+from sync.serving.replies import Reply, Sender
+from sync.wire import codec, tasks, types
+from sync.wire.messages import Accepted, Run
 
 log = logs.get("runner")
 KIND = "run"
@@ -34,19 +38,48 @@ ACCEPT_AFTER_S = 0.1
 """A request that is not done by then is said to be accepted: quick ones need no message more."""
 REMEMBERED = 10_000
 """Request ids that are remembered, to know a second delivery."""
-CHUNK_CHARACTERS = 16_384
+START_WITHIN_S = 10.0
+"""Seconds on the way after which a run is not begun: a hub asks whether an agent is there after less than one."""
 
-Reply = Callable[[codec.Message], Awaitable[None]]
+
+class StartedTooLate(errors.Retryable):
+    """The request was sent so long ago that another agent has it by now."""
+
+    code = "start_deadline"
 
 
-@dataclass(slots=True)
-class Served:
-    """What a run came to, for its record."""
+class Stopped(errors.Retryable):
+    """The agent ended the run before its end."""
 
+    code = "cancelled"
+
+
+class WrongTask(errors.Refused):
+    """The model does something else than what is asked for."""
+
+    code = "model_task_mismatch"
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A run at work. `due`: when its time is over, in the loop's clock; `made`: what the engine has made so far."""
+
+    run: Run
+    sender: Sender
+    reply: Reply
+    due: float
+    began: float
+    made: Counted | None = None
+    request: tasks.Request | None = None
+    """What the engine was asked; None where nothing was."""
     result: Result | None = None
     cached: bool = False
-    chunks: int = 0
-    code: str = ""
+    left: bool = False
+    """Whether the reader itself has cancelled: it reads no more."""
+    begun: bool = False
+    ending: bool = False
+    """Whether the outcome is certain, and is being recorded and told."""
+    accepted: asyncio.Task[None] | None = None
 
 
 class Runner:
@@ -59,141 +92,191 @@ class Runner:
         self._journal = journal
         self._clock = clock
         self._seen: OrderedDict[RequestId, None] = OrderedDict()
+        self._jobs: dict[RequestId, Job] = {}
         self.at_work: dict[RequestId, asyncio.Task[None]] = {}
         self.latency_ms = 0.0
 
     def start(self, run: Run, reply: Reply) -> None:
-        """Begins a run. A request that was seen before is not begun again."""
+        """Begin a run. A request that was seen before is not begun again."""
         if run.request in self._seen:
             log.warning("duplicate_request", request=run.request)
             return
         self._seen[run.request] = None
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
-        task = asyncio.create_task(self._guarded(run, reply), name=f"run {run.request}")
+        # A hub that knows `left_s` knows the digest too: both came with version 2 of the wire.
+        sender = Sender(run.request, reply, window=run.window, summed=run.left_s > 0)
+        due = asyncio.get_running_loop().time() + self._left_s(run)
+        job = self._jobs[run.request] = Job(run, sender, reply, due, time.perf_counter())
+        task = asyncio.create_task(self._guarded(job), name=f"run {run.request}")
         self.at_work[run.request] = task
-        task.add_done_callback(lambda _: self.at_work.pop(run.request, None))
+        task.add_done_callback(lambda _: self._ended(run.request))
+
+    def granted(self, request: RequestId, upto: int) -> None:
+        """Take the reader's word that it has taken `upto` bytes of a stream: more may go out."""
+        job = self._jobs.get(request)
+        if job is not None and isinstance(job.made, Pieces):
+            job.made.granted(upto)
 
     def cancel(self, request: RequestId) -> None:
-        """Ends a run that nobody waits for any more."""
-        task = self.at_work.get(request)
-        if task is not None:
-            task.cancel()
+        """End a run that nobody waits for any more."""
+        job = self._jobs.get(request)
+        if job is None:
+            return
+        job.left = True
+        # A task that is cancelled before its first step would leave no record: it looks at `left` itself.
+        if job.begun and not job.ending:
+            self.at_work[request].cancel()
 
     async def stop(self, timeout_s: float) -> None:
-        """Lets runs at work end, at most so long, then cancels them."""
-        tasks = list(self.at_work.values())
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=timeout_s)
+        """Let runs at work end, at most so long, then cancel them."""
+        tasks_at_work = list(self.at_work.values())
+        if tasks_at_work:
+            _, late = await asyncio.wait(tasks_at_work, timeout=timeout_s)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _guarded(self, run: Run, reply: Reply) -> None:
-        """Whatever happens, the hub is told; no error ends silently, and none takes the agent with it."""
-        began = time.perf_counter()
-        try:
-            await self._serve(run, reply, began)
-        except errors.RingfenceError as error:
-            await self._say_failed(run, reply, error)
-        except Exception as error:
-            log.error("run_failed", request=run.request, error=type(error).__name__)
-            await self._say_failed(run, reply, errors.RingfenceError("The agent failed inside; its log has the request id."))
-        finally:
-            self.latency_ms = 0.9 * self.latency_ms + 0.1 * (time.perf_counter() - began) * 1000
+    def _ended(self, request: RequestId) -> None:
+        self.at_work.pop(request, None)
+        self._jobs.pop(request, None)
 
-    async def _serve(self, run: Run, reply: Reply, began: float) -> None:
-        accepted = asyncio.get_running_loop().call_later(ACCEPT_AFTER_S, _say_accepted, run, reply)
-        served = Served()
+    def _left_s(self, run: Run) -> float:
+        """Return how many seconds a run has from now on. A hub of version 0.1 says only when it ends by its own clock."""
+        left = run.left_s or run.deadline - self._clock.wall()
+        return min(types.MAX_SECONDS, max(0.0, left))
+
+    async def _guarded(self, job: Job) -> None:
+        """Serve a run. Whatever happens: one record, one last reply, and no error takes the agent with it."""
+        answer, error, cancelled = None, None, False
         try:
-            async with asyncio.timeout(max(0.0, run.deadline - self._clock.wall())):
-                self._guard.admit(run.ticket)
-                self._journal.check()
-                answer = await self._answer(run, reply, served)
-        except TimeoutError as error:
-            served.code = "deadline_exceeded"
-            await self._record(run, served, began)
-            raise errors.Retryable("The request took longer than its time allows.", code="deadline_exceeded") from error
+            answer = await self._served(job)
+        except errors.RingfenceError as raised:
+            error = raised
         except asyncio.CancelledError:
-            served.code = "cancelled"
-            await asyncio.shield(self._record(run, served, began))
-            raise
-        except errors.RingfenceError as error:
-            served.code = error.code
-            await self._record(run, served, began)
-            raise
+            cancelled = True
+            error = Stopped("The agent has ended this request before its end: it is being stopped.")
+        except Exception as raised:
+            log.error("run_failed", request=job.run.request, error=type(raised).__name__)
+            error = errors.RingfenceError("The agent failed inside; its log has the request id.")
+        finally:
+            job.ending = True
+            took_ms = (time.perf_counter() - job.began) * 1000
+            self.latency_ms = 0.9 * self.latency_ms + 0.1 * took_ms
+        try:
+            # Shielded: what has run has its record, even where a cancel comes in this very moment.
+            await asyncio.shield(self._record(job, error, took_ms))
+            if answer is not None:
+                await self._say_done(job, answer, took_ms)
+        except errors.RingfenceError as raised:
+            error = raised
+        except Exception as raised:
+            log.error("run_not_told", request=job.run.request, error=type(raised).__name__)
+            error = errors.RingfenceError("The agent failed inside; its log has the request id.")
+        if error is not None and not job.left:
+            await self._say_failed(job, error)
+        if cancelled:
+            raise asyncio.CancelledError
+
+    async def _served(self, job: Job) -> Answer:
+        """Return the answer of a run within its time. Raises why there is none."""
+        job.begun = True
+        if job.left:
+            raise Stopped("The request was cancelled before it was begun.")
+        accepted = asyncio.get_running_loop().call_later(ACCEPT_AFTER_S, _say_accepted, job)
+        try:
+            async with asyncio.timeout_at(job.due) as limit:
+                if job.due <= asyncio.get_running_loop().time():
+                    raise replies.DeadlinePassed("The request came when its time was over.")
+                self._check_start(job.run)
+                self._guard.admit(job.run.ticket)
+                self._journal.check()
+                return await self._answer(job)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise replies.DeadlinePassed("The request took longer than its time allows.") from error
         finally:
             accepted.cancel()
-        await self._record(run, served, began)
-        ms = (time.perf_counter() - began) * 1000
-        await reply(
-            Done(
-                request=run.request,
-                result=answer.result,
-                prompt_tokens=answer.prompt_tokens,
-                completion_tokens=answer.completion_tokens,
-                finish=answer.finish,
-                cached=served.cached,
-                chunks=served.chunks,
-                compute_ms=ms,
-            )
-        )
 
-    async def _answer(self, run: Run, reply: Reply, served: Served) -> Answer:
-        """From the cache or from the engine; a stream's pieces go out on the way."""
+    def _check_start(self, run: Run) -> None:
+        """Raise StartedTooLate where the run was sent long ago by the hub's own clock.
+
+        An agent that was stopped for a while finds in its socket what others have done since. This
+        is asked of the hub's clock alone: this machine's own may be wrong.
+        """
+        now = self._guard.hub_now()
+        if run.sent and now is not None and now - run.sent > START_WITHIN_S:
+            raise StartedTooLate(f"The request was sent {now - run.sent:.0f} s ago, and is not begun any more.")
+
+    async def _answer(self, job: Job) -> Answer:
+        """Return what is answered, from the cache or from the engine; a stream's pieces go out on the way."""
+        run = job.run
+        if self._repository.manifest(run.folder).task != run.task:
+            raise WrongTask(f"The model folder '{run.folder}' is not for {run.task}.")
+        request = port.read(run.task, run.payload)
         async with self._repository.lease(run.folder) as model:
-            if model.manifest.task != run.task:
-                raise errors.Refused(f"The model folder '{run.folder}' is not for {run.task}.", code="model_task_mismatch")
-            payload = codec.unpack(run.payload)
-            if not isinstance(payload, dict):
-                raise errors.Refused("The request's payload is not a map.", code="bad_payload")
-            key = self._cache.key(run, model.digest) if _may_be_kept(payload) else None
+            key = self._cache.key(run, model.digest) if outcome.may_be_kept(request) else None
             if key is not None and (known := await self._cache.find(key)) is not None:
-                served.cached = True
-                choice = Choice(known.text, known.finish)
-                served.result = Result({}, known.prompt_tokens, known.completion_tokens, (choice,))
-                if run.stream:
-                    await _send_pieces(run, reply, served, [Piece(known.text)])
-                return known
-            caller = Caller(run.ticket.tenant, Priority.BATCH if run.batch else Priority.INTERACTIVE)
-            result = await (
-                self._streamed(model, payload, caller, run, reply, served)
-                if run.stream
-                else model.engine.run(payload, None, caller)
-            )
-        served.result = result
+                kept = await self._from_cache(job, known)
+                if kept is not None:
+                    return kept
+            result = job.result = await self._run(job, model, request)
+        answer = outcome.answer(run.task, result, streamed=run.stream)
         if key is not None:
-            await self._cache.keep(key, _answer_of(result, streamed=False), run.cache_ttl_s)
-        return _answer_of(result, streamed=run.stream)
+            whole = outcome.answer(run.task, result, streamed=False) if run.stream else answer
+            await self._cache.keep(key, whole, run.cache_ttl_s)
+        return answer
 
-    async def _streamed(
-        self, model: Loaded, payload: dict[str, object], caller: Caller, run: Run, reply: Reply, served: Served
-    ) -> Result:
-        """Runs the engine and sends its pieces as they come; those that wait for a slow line go out together."""
-        loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
-
-        def emit(piece: Piece) -> None:
-            loop.call_soon_threadsafe(pieces.put_nowait, piece)
-
-        work = asyncio.create_task(model.engine.run(payload, emit, caller))
-        work.add_done_callback(lambda _: loop.call_soon_threadsafe(pieces.put_nowait, None))
+    async def _from_cache(self, job: Job, known: Answer) -> Answer | None:
+        """Return an answer that was kept, having sent its text where it is streamed; None where it cannot be read."""
         try:
-            while (piece := await pieces.get()) is not None:
-                gathered: list[Piece | None] = [piece]
-                while not pieces.empty() and gathered[-1] is not None:
-                    gathered.append(pieces.get_nowait())
-                ended = gathered[-1] is None
-                await _send_pieces(run, reply, served, [piece for piece in gathered if piece is not None])
-                if ended:
-                    break
+            kept = tasks.read_result(job.run.task, known.result)
+        except codec.BadFrame as error:
+            log.warning("cached_answer_unreadable", detail=str(error))
+            return None
+        job.cached = True
+        job.result = Result(kept, known.prompt_tokens, known.completion_tokens)
+        if not job.run.stream:
+            return known
+        pieces = job.made = Pieces(job.sender, window=job.run.window)
+        pieces(Piece(known.text))
+        pieces.end()
+        await pieces.send()
+        return outcome.answer(job.run.task, job.result, streamed=True)
+
+    async def _run(self, job: Job, model: Loaded, request: tasks.Request) -> Result:
+        """Return the engine's result."""
+        run = job.run
+        caller = Caller(run.ticket.tenant, Priority.BATCH if run.batch else Priority.INTERACTIVE)
+        job.request = request
+        if run.stream:
+            return await self._streamed(job, model, caller, request)
+        job.made = Counted()
+        # A whole answer is counted while it is made, so that one that is cancelled is not free. Another
+        # server's is not: it would be asked for a stream.
+        emit = None if model.manifest.backend == "upstream" else job.made
+        return await model.engine.run(request, emit, caller)
+
+    async def _streamed(self, job: Job, model: Loaded, caller: Caller, request: tasks.Request) -> Result:
+        """Return the engine's result, having sent its pieces as they came. The engine is ended where they cannot go out."""
+        pieces = job.made = Pieces(job.sender, window=job.run.window)
+        work = asyncio.create_task(model.engine.run(request, pieces, caller))
+        work.add_done_callback(lambda _: pieces.end())
+        try:
+            await pieces.send()
             return await work
         finally:
             work.cancel()
+            # Waited for: its model's lease is held for as long as it works.
+            await asyncio.wait([work])
+            if not work.cancelled():
+                work.exception()  # looked at: where `send` failed first, that is what is told
 
-    async def _record(self, run: Run, served: Served, began: float) -> None:
-        """What the journal holds of a run: ids and counts, nothing of the prompt. Raises AuditUnavailable."""
-        result, ticket = served.result, run.ticket
+    async def _record(self, job: Job, error: errors.RingfenceError | None, took_ms: float) -> None:
+        """Write what the journal holds of a run: ids and counts, nothing of the prompt. Raises AuditUnavailable."""
+        run, ticket = job.run, job.run.ticket
+        used = outcome.used(job.result, job.request, job.made, error)
         fields: dict[str, object] = {
             "request": run.request,
             "decision": ticket.decision,
@@ -203,62 +286,46 @@ class Runner:
             "model": run.model,
             "folder": run.folder,
             "bundle": self._guard.current.serial,
-            "cache": served.cached,
-            "outcome": served.code or "done",
-            "prompt_tokens": result.prompt_tokens if result else 0,
-            "completion_tokens": result.completion_tokens if result else 0,
-            "ms": round((time.perf_counter() - began) * 1000, 2),
+            "cache": job.cached,
+            "outcome": error.code if error is not None else "done",
+            "finish": job.result.finish if job.result is not None and error is None else "",
+            "prompt_tokens": used.prompt_tokens,
+            "completion_tokens": used.completion_tokens,
+            "estimated": used.estimated,
+            "ms": round(took_ms, 2),
         }
         await self._journal.append(ticket.tenant, KIND, fields)
 
-    async def _say_failed(self, run: Run, reply: Reply, error: errors.RingfenceError) -> None:
-        retryable = isinstance(error, (errors.Retryable, TicketRefused)) and not isinstance(error, AuditUnavailable)
-        wait = error.retry_after_s if isinstance(error, errors.Retryable) else 0.0
-        # What is wrong on this machine is for its log: paths and settings are no business of the client.
-        here = isinstance(error, errors.Misconfigured)
-        if here:
-            log.error("model_unusable", request=run.request, code=error.code, detail=str(error))
-        sentence = "The agent cannot use this model; its log says why." if here else str(error)[:2000]
+    async def _say_done(self, job: Job, answer: Answer, took_ms: float) -> None:
+        await job.sender.done(
+            answer.result,
+            prompt_tokens=answer.prompt_tokens,
+            completion_tokens=answer.completion_tokens,
+            finish=answer.finish,
+            cached=job.cached,
+            compute_ms=took_ms,
+        )
+
+    async def _say_failed(self, job: Job, error: errors.RingfenceError) -> None:
+        if isinstance(error, errors.Misconfigured):
+            log.error("model_unusable", request=job.run.request, code=error.code, detail=str(error))
+        told = outcome.told(error)
         try:
-            await reply(Failed(run.request, error.code, sentence, retryable, wait))
+            await job.sender.failed(told.error, retryable=told.retryable, retry_after_s=told.retry_after_s)
         except errors.RingfenceError as failed:
-            log.warning("reply_failed", request=run.request, code=failed.code)
+            log.warning("reply_failed", request=job.run.request, code=failed.code)
+        except Exception as failed:
+            log.error("reply_failed", request=job.run.request, error=type(failed).__name__)
 
 
-def _say_accepted(run: Run, reply: Reply) -> None:
-    task = asyncio.ensure_future(reply(Accepted(run.request)))
-    task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+def _say_accepted(job: Job) -> None:
+    def ended(task: asyncio.Task[None]) -> None:
+        failed = None if task.cancelled() else task.exception()
+        if failed is not None:
+            log.warning("accepted_not_told", request=job.run.request, error=type(failed).__name__)
 
+    async def say() -> None:
+        await job.reply(Accepted(job.run.request))
 
-async def _send_pieces(run: Run, reply: Reply, served: Served, pieces: Sequence[Piece]) -> None:
-    """Sends pieces, those of one choice that follow each other as one."""
-    for choice, group in itertools.groupby(pieces, key=lambda piece: piece.choice):
-        told = list(group)
-        text = "".join(piece.text for piece in told)
-        scores = [score.told for piece in told for score in piece.scores]
-        extra = codec.pack(scores) if scores else b""
-        for first in range(0, max(1, len(text)), CHUNK_CHARACTERS):
-            await reply(Chunk(run.request, served.chunks, text[first : first + CHUNK_CHARACTERS], choice, extra))
-            served.chunks += 1
-            extra = b""
-
-
-def _may_be_kept(payload: dict[str, object]) -> bool:
-    """Whether one text is all of the answer: several, or scores of tokens, are made anew."""
-    return payload.get("n") in (None, 1) and not payload.get("logprobs")
-
-
-def _answer_of(result: Result, *, streamed: bool) -> Answer:
-    """The answer for the hub. A streamed text has gone out in pieces already."""
-    fields = dict(result.fields)
-    if result.choices:
-        fields["choices"] = [
-            {
-                "text": "" if streamed else choice.text, "finish": choice.finish,
-                "scores": [] if streamed else [score.told for score in choice.scores],
-            }
-            for choice in result.choices
-        ]  # fmt: skip
-    if result.reused_tokens:
-        fields["reused_tokens"] = result.reused_tokens
-    return Answer(codec.pack(fields), result.text, result.prompt_tokens, result.completion_tokens, result.finish)
+    job.accepted = asyncio.create_task(say(), name=f"accepted {job.run.request}")
+    job.accepted.add_done_callback(ended)

@@ -21,6 +21,7 @@ from edge_agent.inference.repository.folder import ModelsFolder
 from edge_agent.inference.repository.lifecycle import Loaded, Repository
 from orchestrator.distribution import packages as distribution
 from sync.crypto import signing
+from sync.wire import tasks
 
 EXAMINER = Caller("exam")
 
@@ -45,10 +46,8 @@ async def examine(guide: Loaded, encoder: Loaded) -> bool:
     answers = {pair.key: pair.answer for pair in dataset.pairs()}
     right = honest = 0
     for key, question in dataset.exam():
-        payload = {
-            "messages": ({"role": "user", "content": question},), "max_tokens": 80, "temperature": None, "top_p": None, "seed": None, "stop": (),
-        }  # fmt: skip
-        said = (await guide.engine.run(payload, None, EXAMINER)).text
+        asked = tasks.Generate(messages=(tasks.Message(tasks.Role.USER, question),), max_tokens=80)
+        said = (await guide.engine.run(asked, None, EXAMINER)).text
         if said == answers[key]:
             right += key != dataset.OFF_TOPIC
             honest += key == dataset.OFF_TOPIC
@@ -66,8 +65,10 @@ async def examine(guide: Loaded, encoder: Loaded) -> bool:
 
 
 async def _vectors(encoder: Loaded, texts: list[str]) -> np.ndarray:
-    result = await encoder.engine.run({"input": tuple(texts)}, None, EXAMINER)
-    return np.frombuffer(result.fields["vectors"], dtype="<f4").reshape(len(texts), -1)
+    answer = (await encoder.engine.run(tasks.Embed(tuple(texts)), None, EXAMINER)).answer
+    if not isinstance(answer, tasks.Embedded):
+        raise TypeError(type(answer).__name__)
+    return np.frombuffer(answer.vectors, dtype="<f4").reshape(len(texts), -1)
 
 
 if __name__ == "__main__":

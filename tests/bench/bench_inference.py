@@ -26,7 +26,8 @@ from bench import HERE, ROOT, Row, at_least
 from edge_agent.inference.opening import Resources
 from edge_agent.inference.port import Caller
 from sync.kit import logs, process
-from tests.support import modelling, running, system
+from sync.wire import tasks
+from tests.support import asking, modelling, running, system
 
 BUILT = ROOT / ".bench-models"
 LLAMA = ROOT / ".bench-models" / "llama" / "bin" / "python"
@@ -77,7 +78,7 @@ async def _embeddings() -> list[Row]:
 async def _embedded(engine, texts: list[str], callers: int) -> float:
     async def caller(mine: list[str]) -> None:
         for text in mine:
-            await engine.run({"input": (text,)}, None, CALLER)
+            await engine.run(tasks.Embed((text,)), None, CALLER)
 
     began = time.perf_counter()
     await asyncio.gather(*(caller(texts[i::callers]) for i in range(callers)))
@@ -138,7 +139,7 @@ def _cycled() -> tuple[float, float]:
             sizes = []
             for n in range(1, 1001):
                 async with found.lease("m") as model:
-                    await model.engine.run({"messages": ({"role": "user", "content": f"{n}"},), "max_tokens": 4}, None, CALLER)
+                    await model.engine.run(asking.generate(f"{n}", max_tokens=4, temperature=None), None, CALLER)
                 await found.evict("m")
                 if n % 100 == 0:
                     sizes.append(_resident())
@@ -167,14 +168,14 @@ def _text(tokens: int, seed: int) -> str:
     return " ".join(WORDS[i] for i in rng.integers(0, len(WORDS), max(1, tokens - 10)))
 
 
-def _payload(tokens: int, new: int, seed: int) -> dict[str, object]:
-    return {"messages": ({"role": "user", "content": _text(tokens, seed)},), "max_tokens": new, "temperature": 0.0}
+def _payload(tokens: int, new: int, seed: int, **fields: object) -> tasks.Request:
+    return asking.generate(_text(tokens, seed), max_tokens=new, **fields)
 
 
-async def _stream(engine, payload: dict[str, object]) -> tuple[object, float, float]:
+async def _stream(engine, payload: tasks.Request) -> tuple[object, float, float]:
     """The result, milliseconds to the first piece, and from there on for each token."""
     began, seen = time.perf_counter(), []
-    result = await engine.run(payload, lambda _: seen.append(time.perf_counter()), CALLER)
+    result = await engine.run(payload, asking.Heard(lambda _: seen.append(time.perf_counter())), CALLER)
     ended = time.perf_counter()
     first = seen[0] if seen else ended
     return result, (first - began) * 1000, (ended - first) * 1000 / max(1, result.completion_tokens - 1)

@@ -13,13 +13,14 @@ import numpy as np
 
 from classifiers.onnx.session import Array, Session, Stop, pad, softmax
 from classifiers.onnx.setup import Setup
-from edge_agent.inference import settling
+from edge_agent.inference import port, settling
 from edge_agent.inference.encode.batcher import EncodeBatcher, Job, Row
 from edge_agent.inference.manifest import BadFolder, Manifest
 from edge_agent.inference.meters import ModelMeters
-from edge_agent.inference.port import BadPayload, Caller, Emit, Payload, Result
+from edge_agent.inference.port import BadPayload, Caller, Emit, Result
 from edge_agent.inference.queue import FairQueue
 from edge_agent.inference.text import Tokens
+from sync.wire import tasks
 
 INLINE_CHARACTERS = 4_000
 """Texts up to this long become tokens on the event loop: less than a millisecond."""
@@ -57,18 +58,18 @@ class Encoder(abc.ABC):
         await asyncio.to_thread(self._batcher.close)
 
     @abc.abstractmethod
-    async def run(self, payload: Payload, emit: Emit | None, caller: Caller) -> Result:
+    async def run(self, request: tasks.Request, emit: Emit | None, caller: Caller) -> Result:
         """As Engine.run."""
 
     @abc.abstractmethod
     def _reduce(self, output: Array, mask: Array) -> Sequence[Array]:
         """One result a row, of a run's first output and its mask."""
 
-    async def _encoded(self, texts: Sequence[str], caller: Caller) -> tuple[list[Array], int, list[int]]:
+    async def _encoded(self, texts: Sequence[str], caller: Caller) -> tuple[list[Array], int, tuple[int, ...]]:
         """For each text its result; the tokens that went in; and which texts were cut."""
         encode = functools.partial(self._tokens.encode_batch, texts)
         rows = encode() if sum(map(len, texts)) <= INLINE_CHARACTERS else await asyncio.to_thread(encode)
-        cut = [i for i, row in enumerate(rows) if len(row) > self._manifest.max_tokens]
+        cut = tuple(i for i, row in enumerate(rows) if len(row) > self._manifest.max_tokens)
         rows = [row[: self._manifest.max_tokens] or [0] for row in rows]
         found = await self._through([Row(i, len(row), (row, [0] * len(row))) for i, row in enumerate(rows)], caller)
         return found, sum(map(len, rows)), cut
@@ -83,6 +84,8 @@ class Encoder(abc.ABC):
         except asyncio.CancelledError:
             self._batcher.cancel(job)
             raise
+        if not all(np.isfinite(row).all() for row in job.results):
+            raise BadPayload(f"The model '{self._manifest.name}' gave no numbers (NaN) for a text.", code="model_failed")
         return job.results
 
     def _run_rows(self, rows: Sequence[Row], stop: Stop) -> Sequence[Array]:
@@ -100,17 +103,17 @@ class Encoder(abc.ABC):
 class Embedder(Encoder):
     """Texts to vectors, pooled as the manifest says."""
 
-    async def run(self, payload: Payload, emit: Emit | None, caller: Caller) -> Result:
-        rows, tokens, cut = await self._encoded(_texts(payload), caller)
+    async def run(self, request: tasks.Request, emit: Emit | None, caller: Caller) -> Result:
+        if not isinstance(request, tasks.Embed):
+            raise port.not_for(self._manifest.name, tasks.Embed.TASK)
+        rows, tokens, cut = await self._encoded(request.input, caller)
         vectors = np.stack(rows).astype(np.float32)
-        if not np.isfinite(vectors).all():
-            raise BadPayload(f"The model '{self._manifest.name}' gave no numbers (NaN) for a text.", code="model_failed")
-        wanted = payload.get("dimensions")
-        if isinstance(wanted, int):
+        wanted = request.dimensions
+        if wanted is not None:
             if wanted > vectors.shape[1]:
                 raise BadPayload(f"dimensions is {wanted}, and the model '{self._manifest.name}' has {vectors.shape[1]}.")
             vectors = _unit(vectors[:, :wanted])
-        return Result({"vectors": vectors.astype("<f4").tobytes(), "width": int(vectors.shape[1]), "truncated": cut}, tokens)
+        return Result(tasks.Embedded(vectors.astype("<f4").tobytes(), int(vectors.shape[1]), cut), tokens)
 
     def _reduce(self, output: Array, mask: Array) -> Sequence[Array]:
         """Of token vectors [texts, tokens, width], one vector a text; ready ones [texts, width] are taken as they are."""
@@ -129,15 +132,19 @@ class Embedder(Encoder):
 class LabelClassifier(Encoder):
     """Texts to labels with their chances; where the model labels tokens, to spans of the text with theirs."""
 
-    async def run(self, payload: Payload, emit: Emit | None, caller: Caller) -> Result:
-        texts = _texts(payload)
+    async def run(self, request: tasks.Request, emit: Emit | None, caller: Caller) -> Result:
+        if not isinstance(request, tasks.Classify):
+            raise port.not_for(self._manifest.name, tasks.Classify.TASK)
+        texts = request.input
         rows, tokens, cut = await self._encoded(texts, caller)
         labels = self._manifest.labels
         wrong = next((row.shape[-1] for row in rows if row.shape[-1] != len(labels)), None)
         if wrong is not None:
             raise BadPayload(f"The model '{self._manifest.name}' gives {wrong} scores for {len(labels)} labels.")
-        told = [self._spans(text, row) if row.ndim == 2 else _labelled(labels, row) for text, row in zip(texts, rows, strict=True)]
-        return Result({"labels": told, "truncated": cut}, tokens)
+        told = tuple(
+            self._spans(text, row) if row.ndim == 2 else _labelled(labels, row) for text, row in zip(texts, rows, strict=True)
+        )  # fmt: skip
+        return Result(tasks.Classified(told, cut), tokens)
 
     def _reduce(self, output: Array, mask: Array) -> Sequence[Array]:
         chances = softmax(output) if self._manifest.scores == "softmax" else 1 / (1 + np.exp(-output))
@@ -145,10 +152,10 @@ class LabelClassifier(Encoder):
             [row[: int(kept)] for row, kept in zip(chances, mask.sum(axis=1), strict=True)] if output.ndim == 3 else list(chances)
         )
 
-    def _spans(self, text: str, chances: Array) -> dict[str, object]:
-        """Neighbouring tokens of one kind as one span; B- and I- before a label mark its first and its further tokens."""
+    def _spans(self, text: str, chances: Array) -> tasks.Labels:
+        """Return neighbouring tokens of one kind as one span; B- and I- before a label mark its first and its further tokens."""
         _, offsets = self._tokens.encode_with_offsets(text)
-        spans: list[dict[str, object]] = []
+        spans: list[tasks.Span] = []
         before = ""
         for row, (start, end) in zip(chances, offsets, strict=False):
             best = int(row.argmax())
@@ -156,30 +163,30 @@ class LabelClassifier(Encoder):
             if start == end or kind == "O":
                 before = ""
                 continue
+            chance = _chance(row[best])
             if kind == before and mark != "B" and spans:
-                spans[-1]["end"] = end
-                spans[-1]["score"] = min(float(str(spans[-1]["score"])), float(row[best]))
+                last = spans.pop()
+                spans.append(tasks.Span(kind, last.start, end, min(last.score, chance)))
             else:
-                spans.append({"label": kind, "start": start, "end": end, "score": float(row[best])})
+                spans.append(tasks.Span(kind, start, end, chance))
             before = kind
-        return {"spans": spans}
+        return tasks.Labels(spans=tuple(spans))
 
 
 class Reranker(Encoder):
     """Documents to their relevance to a query, by a cross-encoder that reads both together."""
 
-    async def run(self, payload: Payload, emit: Emit | None, caller: Caller) -> Result:
-        match payload:
-            case {"input": (str(query), *documents)} if query and documents and all(isinstance(d, str) and d for d in documents):
-                pairs = [(query, str(document)) for document in documents]
-            case _:
-                raise BadPayload("The request has no query, or no documents, or an empty one.")
+    async def run(self, request: tasks.Request, emit: Emit | None, caller: Caller) -> Result:
+        if not isinstance(request, tasks.Rerank):
+            raise port.not_for(self._manifest.name, tasks.Rerank.TASK)
+        query, *documents = request.input
+        pairs = [(query, document) for document in documents]
         found = await asyncio.to_thread(self._tokens.encode_pairs, pairs)
         most = self._manifest.max_tokens
-        cut = [i for i, (ids, _) in enumerate(found) if len(ids) > most]
+        cut = tuple(i for i, (ids, _) in enumerate(found) if len(ids) > most)
         rows = [Row(i, min(len(ids), most), (ids[:most], types[:most])) for i, (ids, types) in enumerate(found)]
-        scores = [float(score) for score in await self._through(rows, caller)]
-        return Result({"scores": scores, "truncated": cut}, sum(row.size for row in rows))
+        scores = tuple(float(score) for score in await self._through(rows, caller))
+        return Result(tasks.Ranked(scores, cut), sum(row.size for row in rows))
 
     def _reduce(self, output: Array, mask: Array) -> Sequence[Array]:
         """One logit is a relevance by itself; of two the second one is that it is relevant."""
@@ -188,17 +195,15 @@ class Reranker(Encoder):
         return list(1 / (1 + np.exp(-output.reshape(len(output), -1)[:, 0])))
 
 
-def _texts(payload: Payload) -> Sequence[str]:
-    texts = payload.get("input")
-    if not isinstance(texts, (tuple, list)) or not texts or not all(isinstance(text, str) and text for text in texts):
-        raise BadPayload("The request has no input texts, or an empty one.")
-    return texts
-
-
-def _labelled(labels: Sequence[str], chances: Array) -> dict[str, object]:
+def _labelled(labels: Sequence[str], chances: Array) -> tasks.Labels:
     best = int(chances.argmax())
-    scores = dict(zip(labels, map(float, chances), strict=True))
-    return {"label": labels[best], "score": scores[labels[best]], "scores": scores}
+    scores = {label: _chance(chance) for label, chance in zip(labels, chances, strict=True)}
+    return tasks.Labels(labels[best], scores[labels[best]], scores)
+
+
+def _chance(value: float) -> float:
+    """Return a probability as the wire takes it: rounding makes a little over 1 of some."""
+    return min(1.0, max(0.0, float(value)))
 
 
 def _unit(vectors: Array) -> Array:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from classifiers.onnx.session import Array, Dims, Session, Stop
 from classifiers.onnx.setup import Setup
-from edge_agent.inference import settling
+from edge_agent.inference import port, settling
 from edge_agent.inference.encode.batcher import EncodeBatcher, Job, Row
 from edge_agent.inference.encode.engine import MODEL
 from edge_agent.inference.manifest import Manifest
 from edge_agent.inference.meters import ModelMeters
-from edge_agent.inference.port import BadPayload, Caller, Emit, Payload, Result
+from edge_agent.inference.port import BadPayload, Caller, Emit, Result
 from edge_agent.inference.queue import FairQueue
+from sync.wire import tasks
 
 MAX_ELEMENTS = 16 * 1024 * 1024
 DTYPES = {
@@ -57,10 +58,12 @@ class Tensors:
             "outputs": [_told(name, *session.output_type(name)) for name in session.outputs],
         }
 
-    async def run(self, payload: Payload, emit: Emit | None, caller: Caller) -> Result:
-        feeds = await asyncio.to_thread(self._feeds, payload.get("inputs"))
-        wanted = payload.get("outputs") or self._session.outputs
-        if not isinstance(wanted, (list, tuple)) or any(name not in self._session.outputs for name in wanted):
+    async def run(self, request: tasks.Request, emit: Emit | None, caller: Caller) -> Result:
+        if not isinstance(request, tasks.Tensors):
+            raise port.not_for(self._manifest.name, tasks.Tensors.TASK)
+        feeds = await asyncio.to_thread(self._feeds, request.inputs)
+        wanted = request.outputs or self._session.outputs
+        if any(name not in self._session.outputs for name in wanted):
             raise BadPayload(f"outputs: the model '{self._manifest.name}' gives {', '.join(self._session.outputs)}.")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         job = Job(deque([Row(0, 1_000_000, (feeds, list(wanted)))]), caller, settling.settler(future))
@@ -71,7 +74,7 @@ class Tensors:
             self._batcher.cancel(job)
             raise
         arrays = job.results[0]
-        return Result({"outputs": await asyncio.to_thread(_outputs, wanted, arrays)}, 0)
+        return Result(tasks.Inferred(await asyncio.to_thread(_outputs, wanted, arrays)), 0)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._batcher.close)
@@ -80,28 +83,16 @@ class Tensors:
         feeds, wanted = rows[0].value
         return [self._session.run(feeds, stop, wanted)]  # type: ignore[list-item]
 
-    def _feeds(self, inputs: object) -> dict[str, Array]:
-        """The arrays of the request's inputs. Raises BadPayload naming the one that does not fit."""
-        if not isinstance(inputs, (list, tuple)):
-            raise BadPayload("inputs: give a list of tensors with name, shape, datatype and data.")
-        feeds = {}
-        for tensor in inputs:
-            match tensor:
-                case {
-                    "name": str(name),
-                    "shape": (list() | tuple()) as shape,
-                    "datatype": str(kind),
-                    "data": (list() | tuple()) as data,
-                }:
-                    feeds[name] = self._array(name, shape, kind, data)
-                case _:
-                    raise BadPayload("inputs: each tensor has name, shape, datatype and data (a flat list).")
+    def _feeds(self, inputs: Sequence[tasks.Tensor]) -> dict[str, Array]:
+        """Return the arrays of the request's inputs. Raises BadPayload naming the one that does not fit."""
+        feeds = {tensor.name: self._array(tensor) for tensor in inputs}
         missing = next((name for name in self._session.inputs if name not in feeds), None)
         if missing is not None:
             raise BadPayload(f"inputs: the model '{self._manifest.name}' also wants '{missing}'.")
         return feeds
 
-    def _array(self, name: str, shape: Sequence[object], kind: str, data: Sequence[object]) -> Array:
+    def _array(self, tensor: tasks.Tensor) -> Array:
+        name, kind, shape, data = tensor.name, tensor.datatype, tensor.shape, tensor.data
         if name not in self._session.inputs:
             raise BadPayload(
                 f"inputs: the model '{self._manifest.name}' takes {', '.join(self._session.inputs)}, not '{name[:100]}'."
@@ -109,28 +100,27 @@ class Tensors:
         dims, dtype = self._session.input_type(name)
         if DTYPES.get(kind) != dtype:
             raise BadPayload(f"inputs: '{name}' is {NAMES.get(dtype, dtype)}, not {kind[:20]}.")
-        sizes = [size for size in shape if isinstance(size, int) and not isinstance(size, bool) and size >= 0]
-        fits = len(sizes) == len(shape) == len(dims) and all(
-            not isinstance(dim, int) or dim == size for dim, size in zip(dims, sizes, strict=True)
+        fits = len(shape) == len(dims) and all(
+            not isinstance(dim, int) or dim == size for dim, size in zip(dims, shape, strict=True)
         )
         if not fits:
-            raise BadPayload(f"inputs: '{name}' has the shape {_open(dims)} (-1: any size), not {list(shape)[:16]}.")
-        count = math.prod(sizes)
+            raise BadPayload(f"inputs: '{name}' has the shape {_open(dims)} (-1: any size), not {list(shape)}.")
+        count = math.prod(shape)
         if count > MAX_ELEMENTS or count != len(data):
             raise BadPayload(f"inputs: '{name}' of this shape has {count} elements (at most {MAX_ELEMENTS}), and {len(data)} came.")
         if kind == "BYTES" and not all(isinstance(element, str) for element in data):
             raise BadPayload(f"inputs: an element of '{name}' is no text.")
         try:
-            return np.array(data, dtype=dtype).reshape(sizes)
+            return np.array(data, dtype=dtype).reshape(shape)
         except (ValueError, TypeError, OverflowError) as error:
             raise BadPayload(f"inputs: an element of '{name}' is no {kind}.") from error
 
 
-def _outputs(names: Sequence[str], arrays: Sequence[Array]) -> list[Mapping[str, object]]:
-    return [
-        {"name": name, "datatype": NAMES.get(str(array.dtype), "BYTES"), "shape": list(array.shape), "data": array.ravel().tolist()}
+def _outputs(names: Sequence[str], arrays: Sequence[Array]) -> tuple[tasks.Tensor, ...]:
+    return tuple(
+        tasks.Tensor(name, NAMES.get(str(array.dtype), "BYTES"), tuple(array.shape), tuple(array.ravel().tolist()))
         for name, array in zip(names, arrays, strict=True)
-    ]
+    )
 
 
 def _told(name: str, dims: Dims, dtype: str) -> dict[str, object]:

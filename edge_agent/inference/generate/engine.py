@@ -9,7 +9,8 @@ from pathlib import Path
 from classifiers.onnx.session import Session
 from classifiers.onnx.setup import Setup
 from edge_agent.inference import scan, settling
-from edge_agent.inference.generate import chat_template, config, request
+from edge_agent.inference.generate import chat_template, config
+from edge_agent.inference.generate import request as requests
 from edge_agent.inference.generate.batcher import Batcher, Bounds
 from edge_agent.inference.generate.decoder import Decoder
 from edge_agent.inference.generate.guidance import Grammars
@@ -17,9 +18,10 @@ from edge_agent.inference.generate.prefix import PrefixCache
 from edge_agent.inference.generate.request import Answer, Sequence, Wanted
 from edge_agent.inference.manifest import BadFolder, Manifest
 from edge_agent.inference.meters import ModelMeters
-from edge_agent.inference.port import BadPayload, Caller, ContextExceeded, Emit, Payload, Result
+from edge_agent.inference.port import BadPayload, Caller, ContextExceeded, Emit, Result
 from edge_agent.inference.queue import FairQueue
 from edge_agent.inference.text import Tokens
+from sync.wire import tasks
 
 INLINE_CHARACTERS = 2_000
 """Prompts up to this long become tokens on the event loop: less than a millisecond."""
@@ -60,16 +62,15 @@ class Generator:
     def held_bytes(self) -> int:
         return self._prefixes.held_bytes + self._batcher.tokens_held * self._decoder.shape.token_bytes
 
-    async def run(self, payload: Payload, emit: Emit | None, caller: Caller) -> Result:
-        wanted = request.check(payload, self._manifest.temperature)
+    async def run(self, request: tasks.Request, emit: Emit | None, caller: Caller) -> Result:
+        wanted = requests.check(request, self._manifest.temperature)
         prepare = functools.partial(self._prepare, wanted, emit)
-        short = wanted.response_format is None and sum(len(m["content"]) for m in wanted.messages) <= INLINE_CHARACTERS
-        prompt, answers = prepare() if short else await asyncio.to_thread(prepare)
+        short = sum(len(message.content) for message in wanted.request.messages) <= INLINE_CHARACTERS
+        inline = short and wanted.request.response_format is None
+        prompt, answers = prepare() if inline else await asyncio.to_thread(prepare)
         sequences = await self._finished(prompt, answers, wanted, caller)
-        return Result(
-            {}, len(prompt), sum(len(s.answer.tokens) for s in sequences), tuple(s.answer.choice for s in sequences),
-            sequences[0].reused,
-        )  # fmt: skip
+        answer = tasks.Generated(tuple(s.answer.choice for s in sequences), sequences[0].reused)
+        return Result(answer, len(prompt), sum(len(s.answer.tokens) for s in sequences))
 
     async def close(self) -> None:
         await asyncio.to_thread(self._batcher.close)
@@ -78,7 +79,7 @@ class Generator:
         """The sequences of all answers, finished. Where one fails, or the caller goes away, the others are ended too."""
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[None]] = [loop.create_future() for _ in answers]
-        most_new = min(wanted.max_tokens, self._context - len(prompt))
+        most_new = min(wanted.request.max_tokens, self._context - len(prompt))
         sequences = [
             Sequence(answer, prompt, most_new, caller, settling.settler(future))
             for answer, future in zip(answers, futures, strict=True)
@@ -97,14 +98,15 @@ class Generator:
 
     def _prepare(self, wanted: Wanted, emit: Emit | None) -> tuple[list[int], list[Answer]]:
         """The prompt's tokens, and the answers to be. Raises ContextExceeded or BadPayload."""
-        prompt = self._tokens.encode(self._template.render(wanted.messages), special=self._template.needs_begin)
+        messages = [{"role": m.role.value, "content": m.content} for m in wanted.request.messages]
+        prompt = self._tokens.encode(self._template.render(messages), special=self._template.needs_begin)
         if not prompt:
             raise BadPayload("The prompt has no tokens.")
         if len(prompt) >= self._context:
             raise ContextExceeded(
                 f"The prompt has {len(prompt)} tokens, and the model '{self._manifest.name}' takes {self._context - 1} here."
             )
-        return prompt, request.answers(wanted, prompt, self._tokens, self._grammars, emit)
+        return prompt, requests.answers(wanted, prompt, self._tokens, self._grammars, emit)
 
     def _check_vocabulary(self, path: Path) -> None:
         """Raises BadFolder where the tokenizer has tokens that the model has no place for."""

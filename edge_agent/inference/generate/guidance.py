@@ -12,6 +12,7 @@ import numpy as np
 
 from classifiers.onnx.session import Array
 from edge_agent.inference.port import BadPayload
+from sync.wire import tasks
 
 MAX_SCHEMA = 64 * 1024
 
@@ -49,20 +50,24 @@ class Grammars:
         self._lock = threading.Lock()
         self._tokenizer: llguidance.LLTokenizer | None = None
 
-    def of_format(self, wanted: object) -> Guide | None:
-        """The guide for a `response_format`, None where it asks for plain text. Raises BadPayload. Blocks: not for the event
-        loop."""
-        match wanted:
-            case None | {"type": "text"}:
-                return None
-            case {"type": "json_object"}:
-                return self._of_schema({"type": "object"})
-            case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
-                return self._of_schema(schema)
-        raise BadPayload("response_format: give {'type': 'text'}, 'json_object', or 'json_schema' with json_schema.schema.")
+    def of_format(self, wanted: tasks.ResponseFormat | None) -> Guide | None:
+        """Return the guide for a `response_format`, None where plain text is wanted.
+
+        Raises BadPayload. Blocks: not for the event loop.
+        """
+        if wanted is None:
+            return None
+        if wanted.type is tasks.Format.JSON:
+            return self._of_schema({"type": "object"})
+        if wanted.json_schema is None:
+            raise BadPayload("response_format: the type 'json_schema' needs json_schema.schema.")
+        return self._of_schema(wanted.json_schema.schema)
 
     def _of_schema(self, schema: dict[str, object]) -> Guide:
-        told = json.dumps(schema)
+        try:
+            told = json.dumps(schema)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BadPayload("response_format: the schema is not JSON.", code="bad_schema") from error
         if len(told) > MAX_SCHEMA:
             raise BadPayload(f"response_format: the schema has {len(told)} characters; at most {MAX_SCHEMA} are taken.")
         try:

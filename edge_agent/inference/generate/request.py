@@ -10,62 +10,56 @@ import numpy as np
 
 from classifiers.onnx.session import Array, Stop
 from classifiers.onnx.setup import BadModel
+from edge_agent.inference import port
 from edge_agent.inference.generate.guidance import Grammars, Guide
 from edge_agent.inference.generate.sampling import Sampler, Settings, likeliest, log_probabilities
-from edge_agent.inference.port import BadPayload, Caller, Choice, Emit, Payload, Piece, TokenScore
+from edge_agent.inference.port import BadPayload, Caller, Emit, Piece
 from edge_agent.inference.text import StopStrings, Tokens
+from sync.wire import tasks
 
 EMIT_EVERY_S = 0.008
 """A fast model's tokens go out together, at most this long after the first of them."""
-MOST_CHOICES = 16
-MOST_TOP = 20
-MOST_BIAS = 1024
-MOST_DIGITS = 10
+LEAST_TOP_P = 1e-6
+"""Of no chance at all no token could be picked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A checked payload."""
+    """A request, and how its tokens are picked where it leaves that to the model."""
 
-    messages: list[dict[str, str]]
-    max_tokens: int
-    stop: list[str]
+    request: tasks.Generate
     settings: Settings
-    choices: int = 1
-    scores: bool = False
-    top_scores: int = 0
-    response_format: object = None
+
+    @property
+    def choices(self) -> int:
+        return self.request.n or 1
+
+    @property
+    def scores(self) -> bool:
+        return bool(self.request.logprobs)
 
 
-def check(payload: Payload, default_temperature: float | None) -> Wanted:
-    """The payload of a hub or of the site's own API. Raises BadPayload naming the field."""
-    messages = payload.get("messages")
-    if not isinstance(messages, (tuple, list)) or not messages:
+def check(request: tasks.Request, default_temperature: float | None) -> Wanted:
+    """Return the request with the model's defaults filled in. Raises BadPayload naming what it cannot be.
+
+    Numbers are in range and texts are texts by the request's own type.
+    """
+    if not isinstance(request, tasks.Generate):
         raise BadPayload("The request is not one for text generation: it has no messages.")
-    stop = payload.get("stop") or ()
-    if not isinstance(stop, (tuple, list)):
-        raise BadPayload("stop: give a list of strings.")
+    if request.top_p is not None and request.top_p < LEAST_TOP_P:
+        raise BadPayload(f"top_p: give a number from {LEAST_TOP_P:g} to 1.")
     settings = Settings(
-        temperature=_number(payload, "temperature", 1.0 if default_temperature is None else default_temperature, 0, 2),
-        top_k=_whole(payload, "top_k", 0, 0, 1_000_000),
-        top_p=_number(payload, "top_p", 1.0, 1e-6, 1),
-        min_p=_number(payload, "min_p", 0.0, 0, 1),
-        seed=_seed(payload),
-        repetition_penalty=_number(payload, "repetition_penalty", 1.0, 0.01, 10),
-        frequency_penalty=_number(payload, "frequency_penalty", 0.0, -2, 2),
-        presence_penalty=_number(payload, "presence_penalty", 0.0, -2, 2),
-        bias=_bias(payload.get("logit_bias")),
+        temperature=_or(request.temperature, _or(default_temperature, 1.0)),
+        top_k=request.top_k or 0,
+        top_p=_or(request.top_p, 1.0),
+        min_p=_or(request.min_p, 0.0),
+        seed=request.seed,
+        repetition_penalty=_or(request.repetition_penalty, 1.0),
+        frequency_penalty=_or(request.frequency_penalty, 0.0),
+        presence_penalty=_or(request.presence_penalty, 0.0),
+        bias={int(token): bias for token, bias in (request.logit_bias or {}).items()},
     )
-    return Wanted(
-        messages=[_message(message) for message in messages],
-        max_tokens=_whole(payload, "max_tokens", 0, 1, 10_000_000),
-        stop=[str(s) for s in stop],
-        settings=settings,
-        choices=_whole(payload, "n", 1, 1, MOST_CHOICES),
-        scores=bool(payload.get("logprobs")),
-        top_scores=_whole(payload, "top_logprobs", 0, 0, MOST_TOP),
-        response_format=payload.get("response_format"),
-    )
+    return Wanted(request, settings)
 
 
 class Answer:
@@ -82,12 +76,13 @@ class Answer:
         self._vocabulary = tokens
         self._sampler = Sampler(wanted.settings, prompt, number)
         self._decode = tokens.stream()
-        self._stops = StopStrings(wanted.stop)
+        self._stops = StopStrings(wanted.request.stop)
         self._emit = emit
         self._parts: list[str] = []
-        self._scores: list[TokenScore] = []
+        self._scores: list[tasks.TokenScore] = []
         self._waiting = ""
-        self._waiting_scores: list[TokenScore] = []
+        self._waiting_scores: list[tasks.TokenScore] = []
+        self._gone_tokens = 0
         self._went_at = 0.0
         self.is_plain_greedy = wanted.settings.is_plain_greedy and guide is None and not wanted.scores
 
@@ -122,13 +117,14 @@ class Answer:
             self._flush()
 
     @property
-    def choice(self) -> Choice:
-        return Choice("".join(self._parts), self.finish, tuple(self._scores))
+    def choice(self) -> tasks.Answer:
+        return tasks.Answer("".join(self._parts), self.finish, tuple(self._scores))
 
     def _score(self, token: int, logits: Array) -> None:
         chances = log_probabilities(logits)
-        top = [(self._vocabulary.text_of(int(i)), float(chances[i])) for i in likeliest(chances, self._wanted.top_scores)]
-        score = TokenScore(self._vocabulary.text_of(token), float(chances[token]), tuple(top))
+        most = self._wanted.request.top_logprobs or 0
+        top = [(self._vocabulary.text_of(int(i)), float(chances[i])) for i in likeliest(chances, most)]
+        score = port.score(self._vocabulary.text_of(token), float(chances[token]), top)
         self._scores.append(score)
         self._waiting_scores.append(score)
 
@@ -152,7 +148,9 @@ class Answer:
 
     def _flush(self) -> None:
         if self._emit is not None and (self._waiting or self._waiting_scores):
-            self._emit(Piece(self._waiting, self.number, tuple(self._waiting_scores)))
+            # Tokens that made no text yet are counted with the piece that they become a part of.
+            made, self._gone_tokens = len(self.tokens) - self._gone_tokens, len(self.tokens)
+            self._emit(Piece(self._waiting, self.number, tuple(self._waiting_scores), made))
             self._waiting, self._waiting_scores = "", []
 
 
@@ -187,7 +185,8 @@ class Sequence:
 def answers(wanted: Wanted, prompt: list[int], tokens: Tokens, grammars: Grammars, emit: Emit | None) -> list[Answer]:
     """One for each choice that is wanted. Raises BadPayload. Blocks while a grammar is made."""
     return [
-        Answer(wanted, number, prompt, tokens, grammars.of_format(wanted.response_format), emit) for number in range(wanted.choices)
+        Answer(wanted, number, prompt, tokens, grammars.of_format(wanted.request.response_format), emit)
+        for number in range(wanted.choices)
     ]
 
 
@@ -197,46 +196,5 @@ def not_numbers() -> BadModel:
     )
 
 
-def _message(message: object) -> dict[str, str]:
-    match message:
-        case {"role": str(role), "content": str(content)}:
-            return {"role": role, "content": content}
-    raise BadPayload("A message has no role or no content.")
-
-
-def _number(payload: Payload, name: str, default: float, least: float, most: float) -> float:
-    value = payload.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise BadPayload(f"{name}: give a number from {least:g} to {most:g}.")
-    return float(value)
-
-
-def _whole(payload: Payload, name: str, default: int, least: int, most: int) -> int:
-    value = payload.get(name)
-    value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise BadPayload(f"{name}: give a whole number from {least} to {most}.")
-    return value
-
-
-def _seed(payload: Payload) -> int | None:
-    value = payload.get("seed")
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise BadPayload("seed: give a whole number.")
-    return value
-
-
-def _bias(value: object) -> dict[int, float]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict) or len(value) > MOST_BIAS:
-        raise BadPayload(f"logit_bias: give a map of at most {MOST_BIAS} token ids to numbers from -100 to 100.")
-    found = {}
-    for key, bias in value.items():
-        is_token = str(key).isdecimal() and len(str(key)) <= MOST_DIGITS
-        if not is_token or isinstance(bias, bool) or not isinstance(bias, (int, float)) or not -100 <= bias <= 100:
-            raise BadPayload(f"logit_bias: give token ids and numbers from -100 to 100, not {str(key)[:20]!r}.")
-        found[int(key)] = float(bias)
-    return found
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value

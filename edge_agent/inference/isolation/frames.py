@@ -7,9 +7,9 @@ import struct
 
 from classifiers.onnx.setup import BadModel, NoProvider
 from edge_agent.inference.manifest import BadFolder
-from edge_agent.inference.port import BadPayload, Choice, ContextExceeded, Overloaded, Piece, Result, TokenScore
+from edge_agent.inference.port import BadPayload, ContextExceeded, Overloaded, Piece, Result
 from sync.kit import errors
-from sync.wire import codec
+from sync.wire import codec, tasks
 
 MAX_FRAME = 64 * 1024 * 1024
 Frame = dict[str, object]
@@ -42,28 +42,32 @@ async def read(reader: asyncio.StreamReader) -> Frame:
 
 
 def of_piece(request: int, piece: Piece) -> Frame:
-    return {"kind": "piece", "request": request, "text": piece.text, "choice": piece.choice, "scores": _scores(piece.scores)}
-
-
-def piece_of(frame: Frame) -> Piece:
-    return Piece(str(frame["text"]), int(str(frame["choice"])), _scores_of(frame["scores"]))
-
-
-def of_result(request: int, result: Result) -> Frame:
     return {
-        "kind": "done", "request": request, "fields": result.fields, "prompt": result.prompt_tokens,
-        "completion": result.completion_tokens, "reused": result.reused_tokens,
-        "choices": [[c.text, c.finish, _scores(c.scores)] for c in result.choices],
+        "kind": "piece", "request": request, "text": piece.text, "choice": piece.choice, "tokens": piece.tokens,
+        "scores": tasks.pack_scores(piece.scores),
     }  # fmt: skip
 
 
-def result_of(frame: Frame) -> Result:
-    choices = tuple(Choice(str(t), str(f), _scores_of(s)) for t, f, s in frame["choices"])  # type: ignore[attr-defined]
-    fields = frame["fields"]
-    return Result(
-        dict(fields) if isinstance(fields, dict) else {}, int(str(frame["prompt"])), int(str(frame["completion"])), choices,
-        int(str(frame["reused"])),
-    )  # fmt: skip
+def piece_of(frame: Frame) -> Piece:
+    """Return the piece in a frame. Raises BadFrame, KeyError or ValueError where it is none."""
+    scores = tasks.read_scores(_bytes(frame["scores"]))
+    return Piece(str(frame["text"]), int(str(frame["choice"])), scores, int(str(frame["tokens"])))
+
+
+def of_result(request: int, task: str, result: Result) -> Frame:
+    """Return the frame of a result. Raises BadFrame where the engine's answer is none of this task's."""
+    answer = tasks.pack(result.answer)
+    tasks.read_result(task, answer)  # said here to one caller; the agent would take it as the end of the process
+    return {
+        "kind": "done", "request": request, "answer": answer, "prompt": result.prompt_tokens,
+        "completion": result.completion_tokens, "estimated": result.estimated,
+    }  # fmt: skip
+
+
+def result_of(task: str, frame: Frame) -> Result:
+    """Return the result in a frame. Raises BadFrame, KeyError or ValueError where it is none."""
+    answer = tasks.read_result(task, _bytes(frame["answer"]))
+    return Result(answer, int(str(frame["prompt"])), int(str(frame["completion"])), bool(frame["estimated"]))
 
 
 def of_error(request: int, error: errors.RingfenceError) -> Frame:
@@ -86,9 +90,7 @@ def error_of(frame: Frame) -> errors.RingfenceError:
     return (errors.Refused if frame["refused"] else errors.Misconfigured)(sentence, code=code)
 
 
-def _scores(scores: tuple[TokenScore, ...]) -> list[object]:
-    return [[s.token, s.logprob, [list(top) for top in s.top]] for s in scores]
-
-
-def _scores_of(told: object) -> tuple[TokenScore, ...]:
-    return tuple(TokenScore(t, p, tuple((a, b) for a, b in top)) for t, p, top in told)  # type: ignore[attr-defined]
+def _bytes(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise codec.BadFrame("A part of a frame is no bytes.")
+    return value

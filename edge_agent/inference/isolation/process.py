@@ -19,8 +19,9 @@ from edge_agent.inference.isolation.frames import Frame, WorkerGone
 from edge_agent.inference.manifest import Manifest
 from edge_agent.inference.meters import ModelMeters
 from edge_agent.inference.opening import Resources
-from edge_agent.inference.port import Caller, Emit, Payload, Result
+from edge_agent.inference.port import Caller, Emit, Result
 from sync.kit import errors, logs
+from sync.wire import tasks
 
 log = logs.get("isolation")
 START_S = 120.0
@@ -89,7 +90,7 @@ class Isolated:
         self._process = process
         self._reading = asyncio.create_task(self._read(process), name=f"worker {self._manifest.name}")
 
-    async def run(self, payload: Payload, emit: Emit | None, caller: Caller) -> Result:
+    async def run(self, request: tasks.Request, emit: Emit | None, caller: Caller) -> Result:
         async with self._starting:
             if self._closed:
                 raise WorkerGone("The model is being closed.")
@@ -102,8 +103,9 @@ class Isolated:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._open[number] = future, emit
         try:
-            frame: Frame = {"kind": "run", "request": number, "payload": dict(payload), "stream": emit is not None}
-            process.stdin.write(frames.pack({**frame, "tenant": caller.tenant, "priority": int(caller.priority)}))
+            frame: Frame = {"kind": "run", "request": number, "task": request.TASK, "payload": tasks.pack(request)}
+            asked: Frame = {"stream": emit is not None, "tenant": caller.tenant, "priority": int(caller.priority)}
+            process.stdin.write(frames.pack({**frame, **asked}))
             await process.stdin.drain()
             return await future
         except asyncio.CancelledError:
@@ -132,7 +134,7 @@ class Isolated:
         try:
             while True:
                 self._take(await frames.read(process.stdout))
-        except (WorkerGone, KeyError, ValueError, TypeError):
+        except (WorkerGone, errors.Corrupt, KeyError, ValueError, TypeError):
             if not self._closed:
                 log.error("worker_ended", model=self._manifest.name)
         finally:
@@ -153,7 +155,7 @@ class Isolated:
             case "piece" if emit is not None:
                 emit(frames.piece_of(frame))
             case "done" if not future.done():
-                future.set_result(frames.result_of(frame))
+                future.set_result(frames.result_of(self._manifest.task, frame))
             case "failed" if not future.done():
                 future.set_exception(frames.error_of(frame))
 

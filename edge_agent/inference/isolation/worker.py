@@ -10,12 +10,13 @@ import functools
 import os
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edge_agent.inference import manifest as manifests
-from edge_agent.inference import opening
+from edge_agent.inference import opening, port
 from edge_agent.inference.isolation import frames
 from edge_agent.inference.isolation.frames import Frame
 from edge_agent.inference.meters import InferenceMeters
@@ -28,8 +29,9 @@ from sync.kit.metrics import Registry
 class Worker:
     """Answers the agent's frames with one engine."""
 
-    def __init__(self, engine: Engine, writer: Any) -> None:
+    def __init__(self, engine: Engine, task: str, writer: Any) -> None:
         self._engine = engine
+        self._task = task
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -52,22 +54,38 @@ class Worker:
         self._tasks.pop(request, None)
 
     async def _run(self, request: int, frame: Frame) -> None:
-        payload = frame["payload"]
         caller = Caller(str(frame["tenant"]), Priority(int(str(frame["priority"]))))
-
-        def emit(piece: Piece) -> None:
-            self._loop.call_soon_threadsafe(self._send, frames.of_piece(request, piece))
-
+        emit = _ToAgent(functools.partial(self._send_piece, request), self._writer) if frame["stream"] else None
         try:
-            result = await self._engine.run(payload if isinstance(payload, dict) else {}, emit if frame["stream"] else None, caller)
-            self._send(frames.of_result(request, result))
+            payload = frame["payload"]
+            wanted = port.read(str(frame["task"]), payload if isinstance(payload, bytes) else b"")
+            self._send(frames.of_result(request, self._task, await self._engine.run(wanted, emit, caller)))
         except errors.RingfenceError as error:
             self._send(frames.of_error(request, error))
         except Exception:
             self._send(frames.of_error(request, errors.Misconfigured("The model failed inside its process.", code="model_failed")))
 
+    def _send_piece(self, request: int, piece: Piece) -> None:
+        self._loop.call_soon_threadsafe(self._send, frames.of_piece(request, piece))
+
     def _send(self, frame: Frame) -> None:
         self._writer.write(frames.pack({**frame, "held": self._engine.held_bytes}))
+
+
+class _ToAgent:
+    """Sends the pieces of one answer to the agent."""
+
+    def __init__(self, send: Callable[[Piece], None], writer: Any) -> None:
+        self._send = send
+        self._writer = writer
+
+    def __call__(self, piece: Piece) -> None:
+        self._send(piece)
+
+    async def room(self) -> None:
+        """Wait until the pipe has taken most of what was written."""
+        await asyncio.sleep(0)
+        await self._writer.drain()
 
 
 async def main() -> None:
@@ -92,7 +110,7 @@ async def main() -> None:
         return
     metadata = getattr(engine, "metadata", {})
     writer.write(frames.pack({"kind": "ready", "request": 0, "providers": list(engine.providers), "metadata": metadata}))
-    await Worker(engine, writer).serve(reader)
+    await Worker(engine, manifest.task, writer).serve(reader)
     await engine.close()
 
 

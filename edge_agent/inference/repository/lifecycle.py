@@ -33,6 +33,7 @@ from edge_agent.inference.repository.trust import Standing
 from sync.crypto.signing import PublicKey
 from sync.kit import errors, logs
 from sync.kit.metrics import Registry
+from sync.wire import tasks
 
 log = logs.get("repository")
 RETRY_S = 30.0
@@ -397,16 +398,16 @@ def _forget(loading: dict[str, asyncio.Task[Loaded]], name: str, task: asyncio.T
         task.exception()
 
 
-_WARM_PAYLOADS: dict[str, dict[str, object]] = {
-    "generate": {"messages": ({"role": "user", "content": "warm up"},), "max_tokens": 1, "temperature": 0.0},
-    "embed": {"input": ("warm up",)},
-    "classify": {"input": ("warm up",)},
-    "rerank": {"input": ("warm", "up")},
+_WARM_UPS: dict[str, tasks.Request] = {
+    "generate": tasks.Generate(messages=(tasks.Message(tasks.Role.USER, "warm up"),), max_tokens=1, temperature=0.0),
+    "embed": tasks.Embed(("warm up",)),
+    "classify": tasks.Classify(("warm up",)),
+    "rerank": tasks.Rerank(("warm", "up")),
 }
 
 
 async def _warm(engine: Engine, manifest: Manifest) -> None:
     """One small request: what it allocates, and what it would fail with, comes before the first caller."""
-    payload = _WARM_PAYLOADS.get(manifest.task)
-    if payload is not None and manifest.backend == "onnx":
-        await engine.run(payload, None, WARM_UP)
+    request = _WARM_UPS.get(manifest.task)
+    if request is not None and manifest.backend == "onnx":
+        await engine.run(request, None, WARM_UP)

@@ -9,7 +9,6 @@ Invariants, each with a test of its words:
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import os
 import time
@@ -18,40 +17,28 @@ from contextlib import aclosing
 from http import HTTPStatus
 
 import aiohttp
-import numpy as np
 
+from edge_agent.inference import port
 from edge_agent.inference.manifest import BadFolder, Manifest
 from edge_agent.inference.meters import ModelMeters
-from edge_agent.inference.port import (
-    BadPayload,
-    Caller,
-    Choice,
-    ContextExceeded,
-    Emit,
-    Overloaded,
-    Payload,
-    Piece,
-    Result,
-    TokenScore,
-)
+from edge_agent.inference.port import BadPayload, Caller, ContextExceeded, Emit, Overloaded, Result
+from edge_agent.inference.upstream import answers
+from edge_agent.inference.upstream.answers import Gathered, UpstreamFailed
 from edge_agent.inference.upstream.breaker import Breaker
 from edge_agent.inference.upstream.egress import Egress, EgressRefused
 from sync.kit import backoff, errors
+from sync.wire import codec, tasks
 
 TRIES = 3
 CONNECT_S = 10.0
 MAX_ANSWER = 32 * 1024 * 1024
 MAX_LINE = 4 * 1024 * 1024
+READ_BYTES = 64 * 1024
+"""What is read ahead of a server: a reader that stands still lets twice this pile up here, and TCP stops the server."""
 PASSED = (
     "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "repetition_penalty", "frequency_penalty", "presence_penalty",
     "logit_bias", "logprobs", "top_logprobs", "n", "response_format",
 )  # fmt: skip
-
-
-class UpstreamFailed(errors.Retryable):
-    """The server does not answer, or not as it should."""
-
-    code = "upstream_failed"
 
 
 class Upstream:
@@ -79,15 +66,12 @@ class Upstream:
         self.held_bytes = 0
         self.providers: tuple[str, ...] = ("upstream",)
 
-    async def run(self, payload: Payload, emit: Emit | None, caller: Caller) -> Result:
+    async def run(self, request: tasks.Request, emit: Emit | None, caller: Caller) -> Result:
         self._admit()
         self.running += 1
         began = time.monotonic()
         try:
-            if self._manifest.task == "embed":
-                result = await self._embed(payload)
-            else:
-                result = await self._generate(payload, emit, began)
+            result = await self._asked(request, emit, began)
         except UpstreamFailed:
             self._breaker.failed(time.monotonic())
             raise
@@ -114,18 +98,20 @@ class Upstream:
         if wait > 0:
             raise UpstreamFailed("The model's server has failed several times: it is left alone for a while.", retry_after_s=wait)
 
-    async def _generate(self, payload: Payload, emit: Emit | None, began: float) -> Result:
-        body: dict[str, object] = {name: payload[name] for name in PASSED if payload.get(name) is not None}
-        stop = payload.get("stop")
-        body |= {
-            "model": self._model,
-            "messages": payload.get("messages"),
-            "stop": list(stop) if isinstance(stop, (tuple, list)) else None,
-        }
-        body = {name: value for name, value in body.items() if value is not None}
+    async def _asked(self, request: tasks.Request, emit: Emit | None, began: float) -> Result:
+        if self._manifest.task != request.TASK:
+            raise port.not_for(self._manifest.name, self._manifest.task)
+        if isinstance(request, tasks.Embed):
+            return await self._embed(request)
+        if isinstance(request, tasks.Generate):
+            return await self._generate(request, emit, began)
+        raise port.not_for(self._manifest.name, self._manifest.task)
+
+    async def _generate(self, request: tasks.Generate, emit: Emit | None, began: float) -> Result:
+        body = {**_body_of(request), "model": self._model}
         if emit is None:
-            return _whole(await self._ask("/chat/completions", body))
-        gathered = _Gathered()
+            return answers.whole(await self._ask("/chat/completions", body), request)
+        gathered = Gathered(request)
         streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
         async with aclosing(self._events("/chat/completions", streamed)) as events:
             async for event in events:
@@ -134,25 +120,16 @@ class Upstream:
                         gathered.said = True
                         self._meters.first_token(time.monotonic() - began)
                     emit(piece)
+                # After each event, whatever was in it: a server that has much to say must wait for the
+                # reader, and what it sends of no use must not keep the loop from others either.
+                await emit.room()
         return gathered.result()
 
-    async def _embed(self, payload: Payload) -> Result:
-        texts = payload.get("input")
-        if not isinstance(texts, (tuple, list)) or not texts:
-            raise BadPayload("The request has no input texts.")
-        body: dict[str, object] = {"model": self._model, "input": list(texts), "encoding_format": "float"}
-        if payload.get("dimensions") is not None:
-            body["dimensions"] = payload["dimensions"]
-        answer = await self._ask("/embeddings", body)
-        try:
-            rows = sorted(answer["data"], key=lambda row: row["index"])  # type: ignore[call-overload]
-            vectors = np.array([_vector(row["embedding"]) for row in rows], dtype="<f4")
-            if len(rows) != len(texts) or vectors.ndim != 2:
-                raise UpstreamFailed("The model's server answered with other vectors than were asked for.")
-        except (KeyError, TypeError, ValueError) as error:
-            raise UpstreamFailed("The model's server answered with what are no vectors.") from error
-        usage = _usage(answer)
-        return Result({"vectors": vectors.tobytes(), "width": int(vectors.shape[1]), "truncated": []}, usage[0])
+    async def _embed(self, request: tasks.Embed) -> Result:
+        body: dict[str, object] = {"model": self._model, "input": list(request.input), "encoding_format": "float"}
+        if request.dimensions is not None:
+            body["dimensions"] = request.dimensions
+        return answers.vectors(await self._ask("/embeddings", body), request)
 
     async def _ask(self, path: str, body: dict[str, object]) -> dict[str, object]:
         """The whole answer."""
@@ -174,7 +151,7 @@ class Upstream:
         """The events of a stream, until its [DONE]."""
         async with await self._response(path, body) as response:
             try:
-                async for line in response.content:
+                async for line in _lines(response.content):
                     if not line.startswith(b"data:"):
                         continue
                     told = line[5:].strip()
@@ -216,81 +193,38 @@ class Upstream:
         if self._session is None:
             connector = aiohttp.TCPConnector(resolver=self._egress, use_dns_cache=False, limit=0)
             self._session = aiohttp.ClientSession(
-                connector=connector, read_bufsize=MAX_LINE, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
+                connector=connector, read_bufsize=READ_BYTES, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
             )
         return self._session
 
 
-class _Gathered:
-    """A stream's answer, put together for the record."""
-
-    def __init__(self) -> None:
-        self._texts: dict[int, list[str]] = {}
-        self._finish: dict[int, str] = {}
-        self._usage = (0, 0)
-        self._pieces = 0
-        self.said = False
-
-    def take(self, event: dict[str, object]) -> list[Piece]:
-        """What an event adds."""
-        if isinstance(event.get("usage"), dict):
-            self._usage = _usage(event)
-        pieces = []
-        choices = event.get("choices")
-        for choice in choices if isinstance(choices, list) else []:
-            match choice:
-                case {"index": int(number), "delta": dict(delta)}:
-                    text = delta.get("content")
-                    scores = _scores(choice.get("logprobs"))
-                    if (isinstance(text, str) and text) or scores:
-                        self._texts.setdefault(number, []).append(text or "")
-                        self._pieces += 1
-                        pieces.append(Piece(text or "", number, scores))
-                    if choice.get("finish_reason"):
-                        self._finish[number] = str(choice["finish_reason"])
-        return pieces
-
-    def result(self) -> Result:
-        numbers = sorted(self._texts.keys() | self._finish.keys()) or [0]
-        choices = tuple(Choice("".join(self._texts.get(n, [])), self._finish.get(n, "stop")) for n in numbers)
-        return Result({}, self._usage[0], self._usage[1] or self._pieces, choices)
-
-
-def _whole(answer: dict[str, object]) -> Result:
+def _body_of(request: tasks.Generate) -> dict[str, object]:
+    """Return the fields of a request that a server gets: those that were asked for. Raises BadPayload."""
+    # From msgpack, so that what is nested is plain too, and what is at its default is left out.
     try:
-        choices = tuple(
-            Choice(str(choice["message"]["content"] or ""), str(choice["finish_reason"]), _scores(choice.get("logprobs")))
-            for choice in answer["choices"]  # type: ignore[attr-defined]
-        )
-    except (KeyError, TypeError) as error:
-        raise UpstreamFailed("The model's server answered with what is no completion.") from error
-    return Result({}, *_usage(answer), choices)
+        told = codec.unpack(tasks.pack(request))
+        body: dict[str, object] = {name: told[name] for name in PASSED if told.get(name) is not None}
+        body |= {"messages": told["messages"], "stop": list(request.stop)}
+        json.dumps(body, allow_nan=False)
+    except (codec.BadFrame, TypeError, ValueError, RecursionError) as error:
+        raise BadPayload("response_format: the schema is not JSON.") from error
+    return body
 
 
-def _scores(told: object) -> tuple[TokenScore, ...]:
-    match told:
-        case {"content": list(entries)}:
-            return tuple(
-                TokenScore(
-                    str(entry.get("token", "")), float(entry.get("logprob", 0)),
-                    tuple((str(top.get("token", "")), float(top.get("logprob", 0))) for top in entry.get("top_logprobs") or ()),
-                )
-                for entry in entries
-                if isinstance(entry, dict)
-            )  # fmt: skip
-    return ()
+async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes]:
+    """Yield the lines of a stream as they come. Raises UpstreamFailed where one is over MAX_LINE.
 
-
-def _usage(answer: dict[str, object]) -> tuple[int, int]:
-    usage = answer.get("usage")
-    known = usage if isinstance(usage, dict) else {}
-    found = [known.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    prompt, completion = (value if isinstance(value, int) and value >= 0 else 0 for value in found)
-    return prompt, completion
-
-
-def _vector(value: object) -> object:
-    return np.frombuffer(base64.b64decode(value), dtype="<f4") if isinstance(value, str) else value
+    aiohttp's own would hold as much as two of the longest lines before the server has to wait.
+    """
+    held = b""
+    async for part in content.iter_any():
+        *lines, held = (held + part).split(b"\n")
+        for line in lines:
+            yield line
+        if len(held) > MAX_LINE:
+            raise UpstreamFailed(f"The model's server sent a line of over {MAX_LINE} bytes.")
+    if held:
+        yield held
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> errors.RingfenceError:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edge_agent.identity import identity
 from edge_agent.inference import manifest
 from edge_agent.inference.generate import chat_template
-from edge_agent.inference.port import BadPayload, ContextExceeded, Piece
+from edge_agent.inference.port import BadPayload, ContextExceeded
 from edge_agent.inference.repository.lifecycle import Loaded
 from edge_agent.inference.text import StopStrings, Tokens
 from edge_agent.work.cache import Answer, AnswerCache
@@ -30,7 +30,7 @@ from sync.kit.clock import ManualClock
 from sync.kit.ids import AgentId, PrincipalId, RequestId, SiteId, TenantId
 from sync.wire.levels import CacheScope, Zone
 from sync.wire.messages import Accepted, Chunk, Done, Failed
-from tests.support import builders, modelling, running
+from tests.support import asking, builders, modelling, running
 from tests.support.modelling import CALLER
 
 ME, SITE = AgentId("onprem"), SiteId("frankfurt")
@@ -263,19 +263,19 @@ async def guide(tmp_path: Path) -> AsyncIterator[Loaded]:
 
 
 async def test_pieces_add_up_to_the_text(guide: Loaded) -> None:
-    pieces: list[Piece] = []
-    result = await guide.engine.run(builders.payload("What is a zone?"), pieces.append, CALLER)
-    assert "".join(piece.text for piece in pieces) == result.text != ""
-    again = await guide.engine.run(builders.payload("What is a zone?"), None, CALLER)
+    heard = asking.Heard()
+    result = await guide.engine.run(asking.generate("What is a zone?"), heard, CALLER)
+    assert "".join(piece.text for piece in heard.pieces) == result.text != ""
+    again = await guide.engine.run(asking.generate("What is a zone?"), None, CALLER)
     assert (again.text, again.completion_tokens) == (result.text, result.completion_tokens)
 
 
 async def test_a_prompt_that_is_too_long_is_refused(guide: Loaded) -> None:
     with pytest.raises(ContextExceeded):
-        await guide.engine.run(builders.payload("word " * 5000), None, CALLER)
+        await guide.engine.run(asking.generate("word " * 5000), None, CALLER)
     for wrong in ({}, {**builders.payload("x"), "max_tokens": 0}, {**builders.payload("x"), "messages": ({"role": "user"},)}):
         with pytest.raises(BadPayload):
-            await guide.engine.run(wrong, None, CALLER)
+            await guide.engine.run(asking.request("generate", **wrong), None, CALLER)
 
 
 # --- text

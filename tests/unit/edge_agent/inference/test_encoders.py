@@ -26,7 +26,8 @@ from edge_agent.inference.port import BadPayload, Caller
 from edge_agent.inference.queue import FairQueue
 from edge_agent.inference.repository.lifecycle import Loaded, Unusable
 from sync.kit.metrics import Registry
-from tests.support import modelling
+from sync.wire import tasks
+from tests.support import asking, modelling
 from tests.support.modelling import CALLER
 
 WIDTH, WORDS = 3, {"[UNK]": 0, "a": 1, "b": 2, "c": 3}
@@ -67,10 +68,9 @@ async def load(tmp_path: Path) -> AsyncIterator[Add]:
 
 
 async def vectors(model: Loaded, *texts: str, **options: object) -> np.ndarray:
-    result = await model.engine.run({"input": texts, **options}, None, CALLER)
-    width = result.fields["width"]
-    assert isinstance(width, int)
-    return np.frombuffer(result.fields["vectors"], dtype="<f4").reshape(-1, width)
+    result = await model.engine.run(asking.request("embed", input=texts, **options), None, CALLER)
+    assert isinstance(result.answer, tasks.Embedded)
+    return np.frombuffer(result.answer.vectors, dtype="<f4").reshape(-1, result.answer.width)
 
 
 POOLED = {"mean": [2, 1, 0], "cls": [1, 0, 0], "last": [0, 1, 0]}
@@ -94,7 +94,7 @@ async def test_texts_of_any_length_come_back_in_their_order(load: Add) -> None:
 
 async def test_a_text_is_cut_at_the_most_tokens_and_counted_so(load: Add) -> None:
     model = await load("embed", max_tokens=2)
-    result = await model.engine.run({"input": ("a a b b b",)}, None, CALLER)
+    result = await model.engine.run(tasks.Embed(("a a b b b",)), None, CALLER)
     assert result.prompt_tokens == 2
     assert np.allclose(await vectors(model, "a a b b b"), await vectors(model, "a a"))
 
@@ -111,16 +111,16 @@ async def test_fewer_dimensions_are_unit_vectors_again(load: Add) -> None:
 async def test_what_is_no_list_of_texts_is_refused(load: Add, wrong: dict[str, object]) -> None:
     model = await load("embed")
     with pytest.raises(BadPayload):
-        await model.engine.run(wrong, None, CALLER)
+        await model.engine.run(asking.request("embed", **wrong), None, CALLER)
 
 
 async def test_a_classifier_gives_labels_with_their_chances(load: Add) -> None:
     model = await load("classify", labels=["x", "y", "z"])
-    result = await model.engine.run({"input": ("a a a", "b")}, None, CALLER)
-    first, second = result.fields["labels"]  # type: ignore[misc]
-    assert (first["label"], second["label"]) == ("x", "y")
-    assert first["score"] == pytest.approx(np.exp(3) / (np.exp(3) + 2), abs=1e-5)
-    assert sum(first["scores"].values()) == pytest.approx(1)
+    result = await model.engine.run(tasks.Classify(("a a a", "b")), None, CALLER)
+    first, second = result.answer.labels
+    assert (first.label, second.label) == ("x", "y")
+    assert first.score == pytest.approx(np.exp(3) / (np.exp(3) + 2), abs=1e-5)
+    assert sum(first.scores.values()) == pytest.approx(1)
 
 
 async def test_labels_that_do_not_fit_the_model_are_said_before_it_serves(load: Add, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,23 +166,23 @@ async def test_labels_of_tokens_come_back_as_spans_of_the_text(tmp_path: Path) -
     modelling.copied(tmp_path / "models", write_tagger(tmp_path / "s"), task="classify", labels=["O", "B-CITY", "I-CITY"])
     found = modelling.repository(tmp_path / "models")
     async with found.lease("m") as model:
-        result = await model.engine.run({"input": ("Where is New York is New", "is")}, None, CALLER)
+        result = await model.engine.run(tasks.Classify(("Where is New York is New", "is")), None, CALLER)
     await found.close()
-    first, second = result.fields["labels"]  # type: ignore[misc]
-    assert [(s["label"], s["start"], s["end"]) for s in first["spans"]] == [("CITY", 9, 17), ("CITY", 21, 24)]
-    assert all(0.9 < s["score"] <= 1 for s in first["spans"]) and second == {"spans": []}
+    first, second = result.answer.labels
+    assert [(s.label, s.start, s.end) for s in first.spans] == [("CITY", 9, 17), ("CITY", 21, 24)]
+    assert all(0.9 < s.score <= 1 for s in first.spans) and second == tasks.Labels(spans=())
 
 
 async def test_labels_of_which_several_may_hold_have_chances_of_their_own(load: Add) -> None:
     model = await load("classify", labels=["x", "y", "z"], scores="sigmoid")
-    (told,) = (await model.engine.run({"input": ("a b",)}, None, CALLER)).fields["labels"]  # type: ignore[misc]
-    assert told["scores"]["x"] == told["scores"]["y"] == pytest.approx(1 / (1 + np.exp(-1)))
+    (told,) = (await model.engine.run(tasks.Classify(("a b",)), None, CALLER)).answer.labels
+    assert told.scores["x"] == told.scores["y"] == pytest.approx(1 / (1 + np.exp(-1)))
 
 
 async def test_a_cut_text_is_told_by_its_place(load: Add) -> None:
     model = await load("embed", max_tokens=2)
-    result = await model.engine.run({"input": ("a", "a b c", "b", "c c c")}, None, CALLER)
-    assert result.fields["truncated"] == [1, 3]
+    result = await model.engine.run(tasks.Embed(("a", "a b c", "b", "c c c")), None, CALLER)
+    assert result.answer.truncated == (1, 3)
 
 
 async def test_many_callers_at_once_get_their_own_and_a_cancel_takes_none_with_it(load: Add) -> None:

@@ -22,10 +22,10 @@ from edge_agent.inference.generate.decoder import Decoder
 from edge_agent.inference.generate.engine import Generator
 from edge_agent.inference.generate.prefix import BLOCK, PrefixCache
 from edge_agent.inference.opening import Resources
-from edge_agent.inference.port import BadPayload, Caller, ContextExceeded, Overloaded, Piece, Result
+from edge_agent.inference.port import BadPayload, Caller, ContextExceeded, Overloaded, Result
 from edge_agent.inference.repository.lifecycle import Loaded, Unusable
 from sync.kit import errors
-from tests.support import builders, modelling
+from tests.support import asking, modelling
 from tests.support.modelling import CALLER, DECODERS
 
 FOLDERS = sorted(path.name for path in DECODERS.iterdir())
@@ -51,7 +51,7 @@ async def load(tmp_path: Path) -> AsyncIterator[Open]:
 
 
 async def generate(model: Loaded, text: str, *, caller: Caller = CALLER, emit=None, **options: object) -> Result:
-    return await model.engine.run(builders.payload(text, **options), emit, caller)
+    return await model.engine.run(asking.generate(text, **options), emit, caller)
 
 
 def prompts(count: int) -> list[str]:
@@ -63,7 +63,7 @@ async def tokens_of(model: Loaded, text: str, most: int, emit) -> list[int]:
     """The tokens of a greedy answer: its text would hide those that make no whole character."""
     engine = model.engine
     assert isinstance(engine, Generator)
-    wanted = request.check(builders.payload(text, max_tokens=most), None)
+    wanted = request.check(asking.generate(text, max_tokens=most), None)
     prompt, answers = engine._prepare(wanted, emit)
     (sequence,) = await engine._finished(prompt, answers, wanted, CALLER)
     return sequence.answer.tokens
@@ -99,7 +99,7 @@ async def test_tokens_are_those_of_genais_generator_whoever_else_is_there(load: 
         if number:
             await began[number - 1].wait()
         try:
-            return await tokens_of(model, text, sizes[number], lambda _: loop.call_soon_threadsafe(began[number].set))
+            return await tokens_of(model, text, sizes[number], asking.Heard(lambda _: loop.call_soon_threadsafe(began[number].set)))
         finally:
             began[number].set()
 
@@ -116,9 +116,9 @@ async def test_a_known_prefix_is_reused_and_the_answer_is_the_same(load: Open) -
     again = await generate(model, text)
     longer = await generate(model, text + " and more", max_tokens=30)
     other = await generate(model, text, caller=Caller("rival"))
-    assert (first.reused_tokens, other.reused_tokens) == (0, 0)
-    assert again.reused_tokens >= again.prompt_tokens - BLOCK - 1
-    assert longer.reused_tokens > 100
+    assert (first.answer.reused_tokens, other.answer.reused_tokens) == (0, 0)
+    assert again.answer.reused_tokens >= again.prompt_tokens - BLOCK - 1
+    assert longer.answer.reused_tokens > 100
     assert again.text == first.text == other.text
 
 
@@ -159,15 +159,13 @@ async def test_a_seed_makes_it_reproducible_and_choices_differ(load: Open) -> No
 
 async def test_streamed_pieces_are_the_choices(load: Open) -> None:
     model = await load()
-    pieces: list[Piece] = []
-    result = await generate(
-        model, "x", temperature=1.5, seed=1, n=4, max_tokens=30, logprobs=True, top_logprobs=3, emit=pieces.append
-    )
+    heard = asking.Heard()
+    result = await generate(model, "x", temperature=1.5, seed=1, n=4, max_tokens=30, logprobs=True, top_logprobs=3, emit=heard)
     for number, choice in enumerate(result.choices):
-        mine = [piece for piece in pieces if piece.choice == number]
+        mine = [piece for piece in heard.pieces if piece.choice == number]
         assert "".join(piece.text for piece in mine) == choice.text
         assert tuple(score for piece in mine for score in piece.scores) == choice.scores
-        assert all(score.logprob <= 0 and len(score.top) == 3 for score in choice.scores)
+        assert all(score.logprob <= 0 and len(score.top_logprobs) == 3 for score in choice.scores)
         assert len(choice.scores) in (30, *(range(30) if choice.finish == "stop" else ()))
 
 
@@ -175,9 +173,9 @@ async def test_a_stop_string_ends_the_answer_before_it(load: Open) -> None:
     model = await load()
     whole = (await generate(model, "hello", max_tokens=40)).text
     stop = whole[10:13]
-    pieces: list[Piece] = []
-    cut = await generate(model, "hello", max_tokens=40, stop=(stop,), emit=pieces.append)
-    assert cut.text == whole[: whole.index(stop)] == "".join(piece.text for piece in pieces)
+    heard = asking.Heard()
+    cut = await generate(model, "hello", max_tokens=40, stop=(stop,), emit=heard)
+    assert cut.text == whole[: whole.index(stop)] == "".join(piece.text for piece in heard.pieces)
     assert cut.finish == "stop"
 
 
@@ -193,7 +191,7 @@ SCHEMA = {
 @pytest.mark.parametrize("seed", range(5))
 async def test_an_answer_held_to_a_schema_is_of_it_even_from_random_weights(load: Open, seed: int) -> None:
     model = await load()
-    wanted = {"type": "json_schema", "json_schema": {"schema": SCHEMA}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
     result = await generate(model, "x", temperature=1.0, seed=seed, max_tokens=200, response_format=wanted)
     told = json.loads(result.text)
     assert set(told) == {"ok", "count", "tags"} and 0 <= told["count"] <= 99 and set(told["tags"]) <= {"red", "blue"}
@@ -223,12 +221,12 @@ BAD = {
     "too many likely tokens": ({"top_logprobs": 21}, BadPayload, "top_logprobs"),
     "no tokens at all": ({"max_tokens": 0}, BadPayload, "max_tokens"),
     "a form that does not exist": ({"response_format": {"type": "xml"}}, BadPayload, "response_format"),
-    "a schema that is none": ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "banana"}}}}, BadPayload, "schema"),
+    "a schema that is none": ({"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "banana"}}}}, BadPayload, "schema"),
     "a schema that cannot be met": (
-        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"enum": []}}}}, BadPayload, "schema"
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"enum": []}}}}, BadPayload, "schema"
     ),
     "a schema without end": (
-        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"enum": ["x" * 70_000]}}}}, BadPayload, "at most"
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"enum": ["x" * 70_000]}}}}, BadPayload, "at most"
     ),
     "a prompt over the context": ({"messages": ({"role": "user", "content": "word " * 600},)}, ContextExceeded, "takes 511"),
 }  # fmt: skip
@@ -255,7 +253,7 @@ async def test_numbers_that_are_none_are_told_to_one_caller_and_the_others_go_on
     table.CopyFrom(numpy_helper.from_array(values, name))
     onnx.save(file, source / "model.onnx")
     model = await load(source)
-    good = asyncio.create_task(generate(model, "hello", max_tokens=30, emit=lambda _: None))
+    good = asyncio.create_task(generate(model, "hello", max_tokens=30, emit=asking.Heard()))
     with pytest.raises(errors.RingfenceError, match="no numbers"):
         await generate(model, "a ~ b")
     assert (await good).completion_tokens == 30
@@ -267,7 +265,7 @@ async def test_a_cancel_frees_its_row_in_every_phase(load: Open) -> None:
     said = asyncio.Event()
     loop = asyncio.get_running_loop()
     decoding = asyncio.create_task(
-        generate(model, "a", max_tokens=480, logit_bias=ENDLESS, emit=lambda _: loop.call_soon_threadsafe(said.set))
+        generate(model, "a", max_tokens=480, logit_bias=ENDLESS, emit=asking.Heard(lambda _: loop.call_soon_threadsafe(said.set)))
     )
     await said.wait()
     queued = asyncio.create_task(generate(model, "b", max_tokens=480))
@@ -292,7 +290,7 @@ async def test_a_full_queue_says_when_to_come_again(load: Open) -> None:
     said = asyncio.Event()
     loop = asyncio.get_running_loop()
     first = asyncio.create_task(
-        generate(model, "a", max_tokens=400, logit_bias=ENDLESS, emit=lambda _: loop.call_soon_threadsafe(said.set))
+        generate(model, "a", max_tokens=400, logit_bias=ENDLESS, emit=asking.Heard(lambda _: loop.call_soon_threadsafe(said.set)))
     )
     await said.wait()
     second = asyncio.create_task(generate(model, "b", max_tokens=2))
@@ -327,7 +325,7 @@ async def test_closing_a_model_ends_its_requests_with_an_error_and_not_in_silenc
     said = asyncio.Event()
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(
-        generate(model, "a", max_tokens=480, logit_bias=ENDLESS, emit=lambda _: loop.call_soon_threadsafe(said.set))
+        generate(model, "a", max_tokens=480, logit_bias=ENDLESS, emit=asking.Heard(lambda _: loop.call_soon_threadsafe(said.set)))
     )
     await said.wait()
     await model.engine.close()

@@ -30,7 +30,8 @@ from edge_agent.inference.repository.lifecycle import Limits, NoSuchModel, Repos
 from edge_agent.inference.repository.trust import NotTrusted, Standing
 from sync.crypto.signing import Signer
 from sync.kit import errors
-from tests.support import builders, modelling, running
+from sync.wire import tasks
+from tests.support import asking, modelling, running
 from tests.support.modelling import CALLER, DECODERS, HUB
 
 LLAMA = DECODERS / "llama-int4"
@@ -156,7 +157,7 @@ async def test_a_model_that_asks_for_24_gb_takes_nobody_with_it(models: Path, tm
     x = {"name": "x", "shape": [1], "datatype": "FP32", "data": [0.0]}
     async with found.lease("bomb") as model:
         with pytest.raises(errors.RingfenceError):
-            await model.engine.run({"inputs": [x]}, None, CALLER)
+            await model.engine.run(asking.request("tensors", inputs=[x]), None, CALLER)
 
 
 def test_the_same_version_is_not_taken_twice(models: Path) -> None:
@@ -278,7 +279,7 @@ async def test_only_what_the_hub_signed_runs_in_the_agents_own_process(models: P
     for name, engine in (("trusted", "Isolated"), ("signed", "Generator")):
         async with found.lease(name) as model:
             assert type(model.engine).__name__ == engine
-            texts.append((await model.engine.run(builders.payload("hello"), None, CALLER)).text)
+            texts.append((await model.engine.run(asking.generate("hello"), None, CALLER)).text)
     assert texts[0] == texts[1] != ""
 
 
@@ -326,7 +327,7 @@ async def test_a_swap_loses_and_mixes_nothing(models: Path, opened) -> None:
         await found.refresh()
         async with found.lease("m") as model:
             assert model.manifest.version == version
-            answers[version] = (await model.engine.run(builders.payload("hello", max_tokens=60), None, CALLER)).text
+            answers[version] = (await model.engine.run(asking.generate("hello", max_tokens=60), None, CALLER)).text
     assert answers["1"] != answers["2"]
     seen: list[tuple[str, str]] = []
     stop = asyncio.Event()
@@ -334,7 +335,7 @@ async def test_a_swap_loses_and_mixes_nothing(models: Path, opened) -> None:
     async def ask() -> None:
         while not stop.is_set():
             async with found.lease("m") as model:
-                text = (await model.engine.run(builders.payload("hello", max_tokens=60), None, CALLER)).text
+                text = (await model.engine.run(asking.generate("hello", max_tokens=60), None, CALLER)).text
                 seen.append((model.manifest.version, text))
 
     askers = [asyncio.create_task(ask()) for _ in range(4)]
@@ -358,7 +359,7 @@ async def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving(models
     await found.refresh()
     async with found.lease("m") as model:
         assert model.manifest.version == "1"
-        assert (await model.engine.run(builders.payload("hello"), None, CALLER)).text
+        assert (await model.engine.run(asking.generate("hello"), None, CALLER)).text
     assert any("serves on" in mistake for mistake in found.mistakes)
 
 
@@ -430,7 +431,7 @@ async def test_an_optimised_graph_is_kept_and_gives_the_same(models: Path, tmp_p
     for _ in range(3):
         found = opened(models, resources=Resources(optimised=tmp_path / "kept"))
         async with found.lease("m") as model:
-            vectors.append(np.frombuffer((await model.engine.run({"input": ("a text",)}, None, CALLER)).fields["vectors"], "<f4"))
+            vectors.append(np.frombuffer((await model.engine.run(tasks.Embed(("a text",)), None, CALLER)).answer.vectors, "<f4"))
         for path in (tmp_path / "kept").iterdir():
             if len(vectors) == 2:
                 path.write_bytes(b"damaged")
@@ -445,36 +446,34 @@ async def test_a_worker_that_dies_tells_its_callers_and_comes_back(models: Path,
     found = opened(models)
     async with found.lease("m") as model:
         said = asyncio.Event()
-        endless = builders.payload("a", max_tokens=480, logit_bias={"2": -100.0})
-        task = asyncio.create_task(model.engine.run(endless, lambda _: said.set(), CALLER))
+        endless = asking.generate("a", max_tokens=480, logit_bias={"2": -100.0})
+        task = asyncio.create_task(model.engine.run(endless, asking.Heard(lambda _: said.set()), CALLER))
         await said.wait()
         os.kill(model.engine._process.pid, 9)
         with pytest.raises(errors.Retryable) as told:
             await task
         assert told.value.code == "model_crashed"
-        assert (await model.engine.run(builders.payload("hello"), None, CALLER)).text
+        assert (await model.engine.run(asking.generate("hello"), None, CALLER)).text
 
 
 async def test_a_worker_streams_cancels_and_refuses_as_the_model_itself_would(models: Path, opened) -> None:
     await asyncio.to_thread(add, models, LLAMA, name="m")
     found = opened(models)
     async with found.lease("m") as model:
-        pieces: list = []
-        result = await model.engine.run(
-            builders.payload("hello", n=2, logprobs=True, temperature=1.0, seed=1), pieces.append, CALLER
-        )
+        heard = asking.Heard()
+        result = await model.engine.run(asking.generate("hello", n=2, logprobs=True, temperature=1.0, seed=1), heard, CALLER)
         for number, choice in enumerate(result.choices):
-            assert "".join(piece.text for piece in pieces if piece.choice == number) == choice.text
+            assert "".join(piece.text for piece in heard.pieces if piece.choice == number) == choice.text
             assert choice.scores
         with pytest.raises(errors.Refused) as told:
-            await model.engine.run(builders.payload("x", top_p=9.0), None, CALLER)
+            await model.engine.run(asking.generate("x", top_p=9.0), None, CALLER)
         assert told.value.code == "bad_payload"
-        task = asyncio.create_task(model.engine.run(builders.payload("a", max_tokens=480), None, CALLER))
+        task = asyncio.create_task(model.engine.run(asking.generate("a", max_tokens=480), None, CALLER))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert (await model.engine.run(builders.payload("hello"), None, CALLER)).text
+        assert (await model.engine.run(asking.generate("hello"), None, CALLER)).text
 
 
 async def test_a_worker_has_a_limit_no_secrets_and_no_file_to_write(models: Path, opened, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -516,7 +515,7 @@ async def test_a_model_that_hangs_is_told_from_one_that_works(models: Path, open
     still = threading.Event()
     async with found.lease("m") as model:
         monkeypatch.setattr(model.engine._decoder, "step", lambda *_, **__: still.wait(20))
-        work = asyncio.create_task(model.engine.run(builders.payload("hello"), None, CALLER))
+        work = asyncio.create_task(model.engine.run(asking.generate("hello"), None, CALLER))
         try:
             await asyncio.to_thread(running.eventually, lambda: model.engine._batcher._rows, "it is at the call that stands still")
             found.check_moves()

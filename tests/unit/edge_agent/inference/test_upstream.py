@@ -20,14 +20,15 @@ from cryptography.x509.oid import NameOID
 
 from edge_agent.inference.manifest import Manifest
 from edge_agent.inference.meters import InferenceMeters
-from edge_agent.inference.port import BadPayload, ContextExceeded, Overloaded, Piece
+from edge_agent.inference.port import BadPayload, ContextExceeded, Overloaded
 from edge_agent.inference.upstream import breaker
 from edge_agent.inference.upstream.breaker import Breaker
 from edge_agent.inference.upstream.egress import Egress, EgressRefused
 from edge_agent.inference.upstream.engine import Upstream, UpstreamFailed
 from sync.kit import errors
 from sync.kit.metrics import Registry
-from tests.support import builders
+from sync.wire import tasks
+from tests.support import asking
 from tests.support.modelling import CALLER
 
 LOOPBACK = "@127.0.0.0/8"
@@ -122,7 +123,7 @@ USAGE = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 9}}
 
 
 async def ask(engine: Upstream, emit=None, **fields: object):
-    return await engine.run(builders.payload("hi", **fields), emit, CALLER)
+    return await engine.run(asking.generate("hi", **fields), emit, CALLER)
 
 
 async def test_a_whole_answer_with_its_usage_and_the_settings_that_were_asked_for(server: Server, connect, monkeypatch) -> None:
@@ -138,19 +139,14 @@ async def test_a_whole_answer_with_its_usage_and_the_settings_that_were_asked_fo
 async def test_a_stream_is_passed_through_as_it_comes_and_its_usage_kept(server: Server, connect) -> None:
     more = asyncio.Event()
     server.answers = [stream(piece("he"), piece("llo", finish="stop"), piece("other", 1, "length"), USAGE, wait=more)]
-    pieces: list[Piece] = []
     came = asyncio.Event()
-
-    def emit(found: Piece) -> None:
-        pieces.append(found)
-        came.set()
-
-    task = asyncio.create_task(ask(connect(), emit, n=2))
+    heard = asking.Heard(lambda _: came.set())
+    task = asyncio.create_task(ask(connect(), heard, n=2))
     await came.wait()
     assert not task.done(), "the first piece is there before the server is done"
     more.set()
     result = await task
-    assert [(p.text, p.choice) for p in pieces] == [("he", 0), ("llo", 0), ("other", 1)]
+    assert [(p.text, p.choice) for p in heard.pieces] == [("he", 0), ("llo", 0), ("other", 1)]
     assert [(c.text, c.finish) for c in result.choices] == [("hello", "stop"), ("other", "length")]
     assert (result.prompt_tokens, result.completion_tokens) == (5, 9)
 
@@ -161,11 +157,11 @@ async def test_embeddings(server: Server, connect) -> None:
         return web.json_response({"data": rows, "usage": {"prompt_tokens": 4}})
 
     server.answers = [answer]
-    result = await connect(task="embed").run({"input": ("a", "b")}, None, CALLER)
-    assert np.array_equal(np.frombuffer(result.fields["vectors"], "<f4").reshape(-1, 2), [[1, 0], [0, 1]])
+    result = await connect(task="embed").run(tasks.Embed(("a", "b")), None, CALLER)
+    assert np.array_equal(np.frombuffer(result.answer.vectors, "<f4").reshape(-1, 2), [[1, 0], [0, 1]])
     assert result.prompt_tokens == 4
     with pytest.raises(UpstreamFailed):
-        await connect(task="embed").run({"input": ("a",)}, None, CALLER)
+        await connect(task="embed").run(tasks.Embed(("a",)), None, CALLER)
 
 
 # name: (answers in turn, what is raised, how often it was asked)
@@ -207,16 +203,16 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 async def test_a_stream_that_breaks_is_not_begun_again(server: Server, connect, name: str) -> None:
     server.answers = [BROKEN[name]]
-    pieces: list[Piece] = []
+    heard = asking.Heard()
     with pytest.raises(UpstreamFailed):
-        await ask(connect(), pieces.append)
-    assert [p.text for p in pieces] == ["he"] and len(server.asked) == 1
+        await ask(connect(), heard)
+    assert [p.text for p in heard.pieces] == ["he"] and len(server.asked) == 1
 
 
 async def test_a_cancel_reaches_the_server(server: Server, connect) -> None:
     server.answers = [stream(piece("he"), wait=asyncio.Event())]
     came = asyncio.Event()
-    task = asyncio.create_task(ask(connect(), lambda _: came.set()))
+    task = asyncio.create_task(ask(connect(), asking.Heard(lambda _: came.set())))
     await came.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
