@@ -152,10 +152,9 @@ def _scored(token: str, logprob: float) -> tuple[str, float, tuple[int, ...]]:
 
 def _naming_the_field(sentence: str) -> str:
     """Return the codec's sentence with the field in front: it knows places as `$.messages[0]`."""
-    what, _, place = sentence.removesuffix("`").partition(" - at `")
-    if not place:
-        return sentence
-    return f"{place.replace('$.', '').strip('`')}: {what.rpartition('is wrong: ')[2]}."
+    what, _, place = sentence.removesuffix("`").rpartition("is wrong: ")[2].partition(" - at `")
+    field = place.removeprefix("key` in `").removeprefix("$").removeprefix(".")
+    return f"{field or 'The request'}: {what.removesuffix('.')}."
 
 
 class Engine(Protocol):
