@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from classifiers import profiles
+from classifiers import profiles, told
 from classifiers.engine import Classifier
 from classifiers.redaction import Mode, Vault
 from classifiers.verdict import Assessment
@@ -47,3 +47,7 @@ class RequestClassifier:
             ValueError: The tenant redacts nothing.
         """
         return Vault(Mode(tenant.redaction.mode), key=key)
+
+    def describe(self, assessment: Assessment) -> dict[str, object]:
+        """Return an assessment for the client that asked for it."""
+        return told.assessment(assessment)

@@ -32,7 +32,6 @@ from sync.serving.stages import Parts
 from sync.wire import tasks, types
 
 
-
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request whose key is known: who asks, and with which key."""
