@@ -105,7 +105,7 @@ class Runner:
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
         # A hub that knows `left_s` knows the digest too: both came with version 2 of the wire.
-        sender = Sender(run.request, reply, window=run.window, summed=run.left_s > 0)
+        sender = Sender(run.request, reply, window=run.window, summed=run.left_s is not None)
         due = asyncio.get_running_loop().time() + self._left_s(run)
         job = self._jobs[run.request] = Job(run, sender, reply, due, time.perf_counter())
         task = asyncio.create_task(self._guarded(job), name=f"run {run.request}")
@@ -143,7 +143,7 @@ class Runner:
 
     def _left_s(self, run: Run) -> float:
         """Return how many seconds a run has from now on. A hub of version 0.1 says only when it ends by its own clock."""
-        left = run.left_s or run.deadline - self._clock.wall()
+        left = run.left_s if run.left_s is not None else run.deadline - self._clock.wall()
         return min(types.MAX_SECONDS, max(0.0, left))
 
     async def _guarded(self, job: Job) -> None:

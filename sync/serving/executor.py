@@ -98,8 +98,8 @@ def run_message(order: Order, folder: str, *, wall: float, left_s: float, window
         cache_ttl_s=tenant.cache_ttl_s,
         deadline=deadline,
         batch=ask.batch,
-        left_s=left_s if newer else 0.0,
-        sent=wall if newer else 0.0,
+        left_s=left_s if newer else None,
+        sent=wall if newer else None,
         window=window if newer else 0,
     )
 

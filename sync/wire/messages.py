@@ -80,10 +80,10 @@ class Run(Closed, frozen=True, kw_only=True):
     deadline: float
     batch: Bool = always(False)
     """Whether others go first: nobody waits in front of a screen."""
-    left_s: Seconds = 0.0
-    """Seconds from its arrival within which it must be done: a clock that is off changes nothing. 0: see `deadline`."""
-    sent: float = 0.0
-    """The hub's clock when it was sent: an agent that was asleep does not begin what another has done since. 0: not said."""
+    left_s: Seconds | None = None
+    """Seconds from its arrival within which it must be done: a clock that is off changes nothing. None: see `deadline`."""
+    sent: float | None = None
+    """The hub's clock when it was sent: an agent that was asleep does not begin what another has done since. None: not said."""
     window: Count = 0
     """Bytes of a stream that may be on their way before the reader grants more with `credit`. 0: no limit."""
 
@@ -265,8 +265,8 @@ class Beat(Closed, frozen=True, kw_only=True):
     """Whether its release has not shown yet that it is healthy."""
     failed_release: Word = ""
     """The release that it was last to change to and came back from."""
-    clock: float = 0.0
-    """The agent's wall clock. 0 from an agent that does not say it."""
+    clock: float | None = None
+    """The agent's wall clock. None from an agent that does not say it."""
     wire: Count = 1
     """Which running messages it knows: 1 those of version 0.1, 2 `left_s`, `credit` and the digest in `done` too."""
 

@@ -54,7 +54,8 @@ class Closed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """A value on the wire. It has no fields beyond its own: an unknown one is refused, not ignored.
 
     A field with a plain default was added after version 0.1: it is written only where it differs from it, so that
-    an older side reads the rest. One whose default is `always(…)` is older than that, and always written.
+    an older side reads the rest. One whose default is `always(…)` is older than that, and always written. msgspec compares
+    with a default by identity: a plain default is None, a bool, a small number or an empty text, never a float.
     """
 
 
