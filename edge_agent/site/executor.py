@@ -27,6 +27,7 @@ from sync.policy import admit
 from sync.policy.authenticate import Principal
 from sync.policy.serves import serves
 from sync.serving import executor
+from sync.serving.api import codes
 from sync.serving.decided import Decided
 from sync.serving.executor import Order, Place
 from sync.serving.replies import WINDOW, Replies

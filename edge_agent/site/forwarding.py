@@ -7,6 +7,7 @@ from sync.bus.port import Bus
 from sync.crypto import signing
 from sync.crypto.sealing import SealingKey
 from sync.kit.clock import Clock
+from sync.serving.api import codes
 from sync.serving.executor import Order
 from sync.serving.replies import WINDOW, BusSource, Replies
 from sync.wire import subjects, tasks

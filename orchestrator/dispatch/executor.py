@@ -21,6 +21,7 @@ from sync.kit.clock import Clock
 from sync.kit.ids import AgentId, Region
 from sync.policy.authenticate import Principal
 from sync.serving import executor
+from sync.serving.api import codes
 from sync.serving.decided import Decided
 from sync.serving.executor import Order, Place
 from sync.serving.replies import WINDOW, BusSource, Lost, Replies, RunFailed
@@ -120,6 +121,7 @@ class Dispatch:
             request=run.request,
             deadline=order.deadline,
             clock=self._clock,
+            code_of=codes.of_agent,
             window=run.window,
             summed=known >= WIRE,
         )
@@ -131,7 +133,7 @@ class Dispatch:
             self._presence.well(place.agent)
         elif isinstance(error, Lost) and error.broken:
             self._presence.broken(place.agent, self._clock.monotonic())
-        elif isinstance(error, Lost) or (isinstance(error, RunFailed) and error.code == DRAINING):
+        elif isinstance(error, Lost) or (isinstance(error, RunFailed) and error.said == DRAINING):
             self._presence.gone(place.agent)
 
     def offers(self, model: Model) -> bool:

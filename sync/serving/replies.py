@@ -56,10 +56,11 @@ class Lost(errors.Retryable):
 
 
 class RunFailed(errors.RingfenceError):
-    """The other side said why it did not do it. `retryable`: another one may be tried."""
+    """The other side said why it did not do it. `retryable`: another one may be tried. `said`: the code in its own words."""
 
-    def __init__(self, failed: Failed) -> None:
-        super().__init__(failed.sentence, code=failed.code)
+    def __init__(self, failed: Failed, code: str) -> None:
+        super().__init__(failed.sentence, code=code)
+        self.said = failed.code
         self.retryable = failed.retryable
         self.retry_after_s = failed.retry_after_s
 
@@ -155,15 +156,25 @@ class Replies:
     deadline: when the request's time is over, in the clock's monotonic seconds.
     window: bytes on their way that the request has asked to be kept to; 0 for a sender that knows no window.
     summed: whether the sender says a digest of the answer (see `Done.digest`): then one without it is not whole.
+    code_of: what a client is told where the other side fails with a code: it does not choose the client's status.
     """
 
     def __init__(
-        self, source: Source, *, request: RequestId, deadline: float, clock: Clock, window: int = 0, summed: bool = True
+        self,
+        source: Source,
+        *,
+        request: RequestId,
+        deadline: float,
+        clock: Clock,
+        code_of: Callable[[str], str],
+        window: int = 0,
+        summed: bool = True,
     ) -> None:
         self._source = source
         self._request = request
         self._deadline = deadline
         self._clock = clock
+        self._code_of = code_of
         self._window = window
         self._summed = summed
         self._sum = Sum()
@@ -210,7 +221,7 @@ class Replies:
                     raise self._lost("sent another answer than came", broken=True)
             case Failed():
                 self._ended = True
-                raise RunFailed(message)
+                raise RunFailed(message, self._code_of(message.code))
         return message
 
     def _check_chunk(self, chunk: Chunk) -> None:

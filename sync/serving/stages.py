@@ -170,7 +170,7 @@ async def _run_at(parts: Parts, decided: Decided, outcome: Outcome, key: str, pl
         replies = await parts.executor.begin(place, order, written)
         running = Running(place, replies, await _first(replies, decided.ask, outcome))
     except BaseException as error:
-        outcome.tried.append((place.agent, zone, getattr(error, "code", "cancelled")))
+        outcome.tried.append((place.agent, zone, getattr(error, "said", None) or getattr(error, "code", "cancelled")))
         if replies is not None:
             await replies.close()
         parts.executor.ended(place, error)

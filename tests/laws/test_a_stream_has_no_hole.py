@@ -71,7 +71,7 @@ async def _sent(texts: Sequence[str], *, summed: bool = True) -> list[Message]:
 
 async def _read(messages: Sequence[Message | Exception], *, summed: bool = True) -> list[str]:
     """Return the pieces of a whole answer. Raises where it is none."""
-    replies = Replies(Script(messages), request=R, deadline=1e9, clock=SystemClock(), summed=summed)
+    replies = Replies(Script(messages), request=R, deadline=1e9, clock=SystemClock(), code_of=str, summed=summed)
     texts = []
     while not isinstance(message := await replies.next(), Done):
         assert isinstance(message, Chunk)
@@ -154,7 +154,7 @@ async def test_who_is_slow_is_waited_for_and_the_time_of_the_request_ends_it() -
             return True
 
     script = Aging([])
-    replies = Replies(script, request=R, deadline=60.0, clock=clock)
+    replies = Replies(script, request=R, deadline=60.0, clock=clock, code_of=str)
     with pytest.raises(DeadlinePassed):
         await replies.next()
     await replies.close()
