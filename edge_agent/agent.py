@@ -13,7 +13,6 @@ import signal
 from pathlib import Path
 
 from edge_agent import status as status_file
-from edge_agent.http.errors import RESPONSES
 from edge_agent.identity import identity
 from edge_agent.identity.certificate import Certificate
 from edge_agent.inference.meters import InferenceMeters
@@ -258,11 +257,11 @@ class Agent:
             request_s=REQUEST_S,
             mode=lambda: executor.mode,
         )
-        surface = Surface(parts, RESPONSES)
+        surface = Surface(parts)
         operations = Operations(executor, self.guard, self.link, self.repository, self.journal, self.registry)
         inference = OpenInference(surface, executor, self.guard, self.repository)
         routes = [*surface.routes(), *inference.routes(), *operations.routes()]
-        return Server(routes, RESPONSES, option="--http-port", max_body=MAX_BODY)
+        return Server(routes, option="--http-port", max_body=MAX_BODY, on_refused=surface.on_refused)
 
     def beat(self) -> Beat:
         """How this agent is now."""

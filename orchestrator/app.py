@@ -26,7 +26,6 @@ from orchestrator.fleet.presence import Presence
 from orchestrator.http import enrolment as enrolling
 from orchestrator.http.administration import Administration
 from orchestrator.http.enrolment import Enrolling
-from orchestrator.http.errors import RESPONSES
 from orchestrator.ledger.checkpoints import Checkpoints, roots
 from orchestrator.ledger.ingest import Ledger
 from orchestrator.ledger.secrets import Secrets
@@ -156,7 +155,6 @@ class Hub:
         )  # fmt: skip
         self.entrance = Server(
             Enrolling(self.enrolment, self.certificates, self._keep_certificates).routes(),
-            enrolling.RESPONSES,
             option="--enrol-port",
             max_body=enrolling.MAX_BODY,
         )
@@ -182,8 +180,10 @@ class Hub:
             registry=self.registry,
             apply=self.publisher.apply,
         )
-        surface = Surface(self.parts, RESPONSES)
-        self.server = Server([*surface.routes(), *administration.routes()], RESPONSES, option="--port")
+        surface = Surface(self.parts)
+        self.server = Server(
+            [*surface.routes(), *administration.routes()], option="--port", on_refused=surface.on_refused
+        )
         self.supervisor = Supervisor(os.environ, self.journal.answer)
         self._fleet = FleetMeters(self.registry)
         self._line_up = self.registry.gauge("ringfence_broker_connected", "Whether the line to the broker is up.")

@@ -1,10 +1,7 @@
-"""The statuses of the errors that only a site knows."""
+"""The answers to errors, by the name that the older handlers use. It goes with them."""
 
 from __future__ import annotations
 
-from edge_agent.inference.repository.lifecycle import NoSuchModel
-from edge_agent.site.visit import RunFailed
-from sync.policy.admit import TicketRefused
-from sync.serving.api.errors import Responses
+from sync.serving.api import errors
 
-RESPONSES = Responses(((NoSuchModel, 404), (TicketRefused, 403)), by_code={RunFailed: 502})
+RESPONSES = errors

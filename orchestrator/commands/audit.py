@@ -18,7 +18,6 @@ from rich.table import Table
 from orchestrator import settings
 from orchestrator.commands import retention as retention_commands
 from orchestrator.commands.session import State, err, out, progress, show, with_database
-from orchestrator.http.errors import RESPONSES
 from orchestrator.ledger import checkpoints, export, records
 from orchestrator.ledger.one_row import EveryRow, OneRow
 from orchestrator.ledger.records import Record, Wanted
@@ -260,7 +259,7 @@ def witness(
     files.make_private_folder(folder)
     keys = keyring.load_or_create(folder / "witness-keys.json")
     seen = Witness(folder, name, keys.signer, watched, clocks.SystemClock())
-    server = Server(seen.routes(), RESPONSES, option="--port", max_body=MAX_BODY)
+    server = Server(seen.routes(), option="--port", max_body=MAX_BODY)
 
     async def start() -> Server:
         at = await server.start(host, port)

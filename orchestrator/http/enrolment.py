@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 import pydantic
@@ -11,16 +12,14 @@ from aiohttp import web
 
 from orchestrator.authority.certificates import Certificates
 from orchestrator.fleet.enrolment import Enrolment
-from orchestrator.fleet.invitations import TokenRefused
 from sync.kit import errors
 from sync.serving.api import bodies
-from sync.serving.api.errors import Responses
+from sync.serving.api.errors import BadRequest
 from sync.wire import enrolment, renewal
 
 MAX_BODY = enrolment.MAX_FILE + 4096
 PEM = "application/x-pem-file"
 FRAME = "application/vnd.ringfence.renewal"
-RESPONSES = Responses(((TokenRefused, 403), (errors.Corrupt, 400)))
 
 
 class Asked(pydantic.BaseModel):
@@ -54,10 +53,22 @@ class Enrolling:
     async def enrol(self, request: web.Request) -> web.Response:
         """A token and a request for the admission."""
         asked = await bodies.read(request, Asked, most=MAX_BODY)
-        admission = await self.enrolment.enrol(asked.token, asked.request.encode())
+        with _clients_own_mistake():
+            admission = await self.enrolment.enrol(asked.token, asked.request.encode())
         return web.json_response(json.loads(admission))
 
     async def renew(self, request: web.Request) -> web.Response:
         """A renewal's frame for its answer: for those whose certificate ended while they had no line."""
         frame = await bodies.raw_body(request, renewal.Renewal.CAP)
-        return web.Response(body=await self.enrolment.renew(frame), content_type=FRAME)
+        with _clients_own_mistake():
+            answer = await self.enrolment.renew(frame)
+        return web.Response(body=answer, content_type=FRAME)
+
+
+@contextlib.contextmanager
+def _clients_own_mistake() -> Iterator[None]:
+    """Raise BadRequest for what is damaged: here it is the client that sent it."""
+    try:
+        yield
+    except errors.Corrupt as error:
+        raise BadRequest(str(error)) from error

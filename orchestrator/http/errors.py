@@ -1,11 +1,7 @@
-"""The statuses of the errors that only the hub knows."""
+"""The answers to errors, by the name that the older handlers use. It goes with them."""
 
 from __future__ import annotations
 
-from orchestrator.dispatch.conversation import AgentFailed, AgentLost, DeadlinePassed
-from sync.serving.api.errors import Responses
+from sync.serving.api import errors
 
-RESPONSES = Responses(
-    ((AgentLost, 502), (DeadlinePassed, 504)),
-    by_code={AgentFailed: 502},
-)
+RESPONSES = errors

@@ -68,7 +68,7 @@ ALL_UP = [
     Step("Summarise the record of the patient with MRN 00482913", "restricted", FRANKFURT, says="health data"),
     Step("The supplier's account is DE89 3704 0044 0532 0130 00. May this go to the cloud?", "restricted", FRANKFURT, stream=True),
     Step("The password is hunter2!, is that a problem?", "restricted", status=403, code="policy_denied"),
-    Step("What is a zone?", status=403, code="model_not_allowed", model="cloud-only"),
+    Step("What is a zone?", status=404, code="model_not_found", model="cloud-only"),
     Step("How do agents keep their records?", "public", VIRGINIA, model="guide-embed"),
 ]
 FRANKFURT_DOWN = [

@@ -17,21 +17,19 @@ class Forbidden(errors.Refused):
 
 
 class UnknownModel(errors.Refused):
-    """Nobody has configured this model."""
+    """There is no such model, or none that the tenant may use."""
 
     code = "model_not_found"
 
 
 def model(snapshot: Snapshot, principal: Principal, name: str, task: str) -> Model:
-    """The model of this name for this task. Raises UnknownModel, or Forbidden where the tenant may not use it."""
+    """Return the model of this name for this task. Raises UnknownModel, or Refused where it is for another task.
+
+    A model that the tenant may not use is refused as one that does not exist is: nobody learns which models others have.
+    """
     found = snapshot.models.get(ModelName(name))
-    if found is None:
-        raise UnknownModel(f"The model '{name[:100]}' does not exist: GET /v1/models lists the ones that you may use.")
-    if found.name not in principal.tenant.allowed_models:
-        raise Forbidden(
-            f"The tenant '{principal.tenant.id}' may not use the model '{found.name}': its allowed_models do not name it.",
-            code="model_not_allowed",
-        )
+    if found is None or found.name not in principal.tenant.allowed_models:
+        raise UnknownModel(f"There is no model '{name[:100]}' that you may use: GET /v1/models lists those that there are.")
     if found.task != task:
         raise errors.Refused(f"The model '{found.name}' is for {found.task}, not for {task}.", code="model_task_mismatch")
     return found

@@ -21,10 +21,10 @@ WRITE_TIMEOUT_S = 30.0
 Vectors = npt.NDArray[np.float32]
 
 
-class NoAnswer(errors.Retryable):
-    """What the model's side answered is not what was asked for."""
+class NoAnswer(errors.Corrupt):
+    """What the model's side answered is not what was asked for, or holds a number that JSON does not have."""
 
-    code = "agent_lost"
+    code = "bad_answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,8 @@ class Frames:
 
 
 def event(body: dict[str, object]) -> bytes:
-    """One server-sent event."""
-    return b"data: " + json.dumps(body, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n"
+    """Return one server-sent event. Raises NoAnswer."""
+    return b"data: " + _json(body) + b"\n\n"
 
 
 async def open_stream(request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:
@@ -125,9 +125,16 @@ async def write(response: web.StreamResponse, data: bytes) -> None:
 
 
 def respond(body: dict[str, object], headers: Mapping[str, str]) -> web.Response:
-    """A JSON answer. Half a character that a model made becomes a replacement character."""
-    data = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-    return web.Response(body=data, content_type="application/json", headers=dict(headers))
+    """Return a JSON answer. Raises NoAnswer."""
+    return web.Response(body=_json(body), content_type="application/json", headers=dict(headers))
+
+
+def _json(body: dict[str, object]) -> bytes:
+    """Return the body as JSON. Half a character that a model made becomes a replacement character. Raises NoAnswer."""
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    except ValueError as error:
+        raise NoAnswer("The model's answer holds a number that is not finite.") from error
 
 
 def embeddings(result: Mapping[str, object], model: str, encoding: str, usage: Usage) -> dict[str, object]:

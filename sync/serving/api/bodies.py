@@ -1,229 +1,503 @@
-"""The bodies that clients send, checked. OpenAI's fields; those that would change the answer and are not supported are refused."""
+"""The bodies that clients send, checked. OpenAI's fields; those that would change the answer and are not supported are refused.
+
+Nothing here knows the server: a body that a site forwards is parsed by the same models.
+
+Invariants, each with a test of its words:
+- null is a field that was left out;
+- what would change the answer and is not supported is refused by its name, and what is ignored is named in `ignored`;
+- what a body's payload holds, the wire can carry: its types are no wider than those of sync.wire.tasks;
+- a mistake is a sentence of ours, with the field's path.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-from typing import Annotated, Any, Literal, TypeVar
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 import pydantic
+import pydantic_core
 from aiohttp import web
+from pydantic import Discriminator, Field, Strict, Tag
 
-from sync.kit import ids
-from sync.kit.ids import RequestId
-from sync.serving.api import errors, headers
+from sync.serving.api import asking, errors, fields, mistakes, schemas
+from sync.serving.api.mistakes import LIST, OBJECT, TEXT
 from sync.serving.ask import Ask
+from sync.wire import tasks
+from sync.wire.types import MAX_TOKENS, MAX_WORD
 
 MAX_BODY = 4 * 1024 * 1024
 BODY_TIMEOUT_S = 30.0
-MAX_MESSAGES = 4096
-MAX_INPUTS = 2048
+MAX_MESSAGES = tasks.MAX_MESSAGES
+MAX_INPUTS = tasks.MAX_INPUTS - 1
+"""Texts of one request, as OpenAI has it: one fewer than the wire carries, since a query goes beside its documents."""
+MAX_TEXT = MAX_BODY
+"""Characters of one text: a body has no room for more, and a forwarded one is held to the same."""
+MAX_STOP = 1_000
+"""Characters of one stop: a paragraph. Each piece of an answer is compared with all of them."""
 B = TypeVar("B", bound=pydantic.BaseModel)
 
 
-class _Body(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="ignore", frozen=True)
+class Body(Protocol):
+    """What every body can say, whichever endpoint it came to."""
+
+    @property
+    def model(self) -> str | None: ...
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def stream(self) -> bool: ...
+
+    @property
+    def batch(self) -> bool:
+        """Whether others go first at the model."""
+        ...
+
+    @property
+    def wanted_tokens(self) -> int | None:
+        """The most tokens of an answer that the client asks for."""
+        ...
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The fields that came and are not looked at, sorted, each once."""
+        ...
+
+    def payload(self, cap: int) -> tasks.Request:
+        """Return the request for an engine. `cap`: the tenant's most tokens an answer. Raises BadRequest."""
+        ...
 
 
-class TextPart(_Body):
+class _Part(pydantic.BaseModel):
+    """A part of a body: null is left out, and unknown fields are kept only to be named."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+    UNSUPPORTED: ClassVar[Mapping[str, fields.Unsupported]] = fields.NOTHING
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _without_what_is_left_out(cls, data: object) -> object:
+        """Drop what is null, and what says of an unsupported field that it is not used. Refuse the field otherwise."""
+        if not isinstance(data, Mapping):
+            return data
+        given = {name: value for name, value in data.items() if value is not None}
+        if found := fields.refused(given, cls.UNSUPPORTED):
+            raise mistakes.own(found[1], field=found[0], code="unsupported")
+        return fields.looked_at(given, cls.UNSUPPORTED)
+
+    def _unknown(self, path: str = "") -> Iterator[str]:
+        """Name what is not looked at, here and below."""
+        for name in self.model_extra or ():
+            yield path + fields.safe(name)
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            for part in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(part, _Part):
+                    yield from part._unknown(f"{path}{name}.")
+
+
+class _Body(_Part):
+    """A whole body. Most generate nothing, and so have no stream and no tokens."""
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The fields that came and are not looked at, sorted, each once."""
+        return fields.named(self._unknown())
+
+    def ask(self, request: web.Request, cap: int) -> Ask:
+        """Return the request in its older form, until the handlers call `payload`."""
+        return asking.of(request, self, cap)
+
+
+class _Quiet(_Body):
+    @property
+    def stream(self) -> bool:
+        return False
+
+    @property
+    def batch(self) -> bool:
+        return False
+
+    @property
+    def wanted_tokens(self) -> int | None:
+        return None
+
+
+def _shape(value: object) -> str | None:
+    """Return the branch of a union by the type that was given, so that a mistake is told for that one alone."""
+    if isinstance(value, str):
+        return TEXT
+    if isinstance(value, (list, tuple)):
+        return LIST
+    return OBJECT if isinstance(value, (Mapping, pydantic.BaseModel)) else None
+
+
+def _by_shape(sentence: str) -> Discriminator:
+    """Return what chooses a branch by its shape. `sentence` is for a value that has none of the shapes."""
+    return Discriminator(
+        _shape,
+        custom_error_type=mistakes.OWN,
+        custom_error_message="{sentence}",
+        custom_error_context={"sentence": sentence, "field": "", "code": errors.BadRequest.code},
+    )
+
+
+def _texts_alone(value: object) -> object:
+    """Refuse token numbers, which some clients send by default in place of texts."""
+    first = value[0] if isinstance(value, (list, tuple)) and value else None
+    if isinstance(first, (int, list, tuple)) and not isinstance(first, bool):
+        raise mistakes.own(
+            "token numbers are not taken: send texts (in LangChain, check_embedding_ctx_length=False).",
+            code="unsupported",
+        )
+    return value
+
+
+def _token_numbers(value: object) -> object:
+    """Refuse keys that are not token numbers before they are looked at one by one: there may be very many."""
+    if not isinstance(value, Mapping):
+        return value
+    if len(value) > tasks.MAX_BIASES:
+        raise mistakes.own(f"at most {tasks.MAX_BIASES} tokens are taken.")
+    if not all(isinstance(key, str) and _TOKEN.fullmatch(key) for key in value):
+        raise mistakes.own("the keys are token numbers: digits, at most 10.")
+    return value
+
+
+_TEXT_OR_LIST = _by_shape("give a text or a list.")
+_TOKEN = re.compile(r"[0-9]{1,10}", re.ASCII)
+Name = Annotated[str, Strict(), Field(min_length=1, max_length=MAX_WORD)]
+Word = Annotated[str, Strict(), Field(max_length=MAX_WORD)]
+Text = Annotated[str, Strict(), Field(max_length=MAX_TEXT)]
+Filled = Annotated[str, Strict(), Field(min_length=1, max_length=MAX_TEXT)]
+Stop = Annotated[str, Strict(), Field(max_length=MAX_STOP)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+Biases = Annotated[dict[str, Bias], pydantic.BeforeValidator(_token_numbers)]
+Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+Stops = Annotated[
+    Annotated[Stop, Tag(TEXT)] | Annotated[list[Stop], Field(max_length=tasks.MAX_STOPS), Tag(LIST)],
+    _TEXT_OR_LIST,
+]
+Texts = Annotated[
+    Annotated[Filled, Tag(TEXT)] | Annotated[list[Filled], Field(min_length=1, max_length=MAX_INPUTS), Tag(LIST)],
+    _TEXT_OR_LIST,
+    pydantic.BeforeValidator(_texts_alone),
+]
+
+
+class TextPart(_Part):
     """A part of a message. Only text is taken."""
 
     type: Literal["text"]
-    text: str
+    text: Text
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _text_alone(cls, data: object) -> object:
+        kind = data.get("type") if isinstance(data, Mapping) else None
+        if isinstance(kind, str) and kind != "text":
+            sentence = f"This API takes text only: parts of the type {fields.safe(kind)} are not supported."
+            raise mistakes.own(sentence, field="type", code="unsupported")
+        return data
 
 
-class Message(_Body):
+Content = Annotated[
+    Annotated[Text, Tag(TEXT)] | Annotated[list[TextPart], Field(max_length=MAX_MESSAGES), Tag(LIST)],
+    _TEXT_OR_LIST,
+]
+
+
+class Message(_Part):
     """One message of a conversation."""
 
+    UNSUPPORTED = fields.MESSAGE
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Content
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _as_sent_back(cls, data: object) -> object:
+        """Refuse the roles of tools; take an assistant's message without content, as an API sent it, for an empty one."""
+        if not isinstance(data, Mapping):
+            return data
+        if data.get("role") in ("tool", "function"):
+            sentence = "this API knows no tools: send the conversation without their messages."
+            raise mistakes.own(sentence, field="role", code="unsupported")
+        if data.get("role") == "assistant" and data.get("content") is None:
+            return {**data, "content": ""}
+        return data
 
     @property
     def text(self) -> str:
+        """The parts one after another, with nothing between them: as OpenAI has it."""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
-class TextDocument(_Body):
+class TextDocument(_Part):
     """A document given as an object."""
 
-    text: str
+    text: Filled
 
 
-class StreamOptions(_Body):
+Document = Annotated[
+    Annotated[Filled, Tag(TEXT)] | Annotated[TextDocument, Tag(OBJECT)],
+    _by_shape("give a text, or an object with text."),
+]
+
+
+class StreamOptions(_Part):
+    """What a stream says beside its text."""
+
     include_usage: bool = False
 
 
-class JsonSchema(_Body):
+class JsonSchema(_Part):
     """A named JSON schema."""
 
-    name: str = pydantic.Field("answer", max_length=200)
+    name: Word = "answer"
     strict: bool | None = None
-    schema_: dict[str, Any] = pydantic.Field(alias="schema")
+    schema_: dict[str, Any] = Field(alias="schema")
+
+    @pydantic.field_validator("schema_", mode="before")
+    @classmethod
+    def _bounded(cls, value: object) -> object:
+        if isinstance(value, Mapping) and (problem := schemas.problem(value)):
+            raise mistakes.own(problem)
+        return value
+
+    def payload(self) -> tasks.JsonSchema:
+        """Return it as an engine gets it."""
+        return tasks.JsonSchema(name=self.name, schema=self.schema_, strict=self.strict)
 
 
-class ResponseFormat(_Body):
+class ResponseFormat(_Part):
     """What form the answer has."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
     @pydantic.model_validator(mode="after")
-    def _with_schema(self) -> ResponseFormat:
+    def _with_schema(self) -> Self:
         if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError("json_schema goes with the type 'json_schema'")
+            raise mistakes.own("json_schema goes with the type 'json_schema'.")
         return self
 
+    def payload(self) -> tasks.ResponseFormat | None:
+        """Return what an engine is held to, or None for plain text."""
+        if self.type == "text":
+            return None
+        schema = None if self.json_schema is None else self.json_schema.payload()
+        return tasks.ResponseFormat(tasks.Format(self.type), schema)
 
-Bias = Annotated[float, pydantic.Field(ge=-100, le=100)]
-_OPTIONS = (
-    "n", "top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "top_logprobs",
-)  # fmt: skip
 
+class _Generating(_Body):
+    """What says how an answer is generated."""
 
-class ChatBody(_Body):
-    """POST /v1/chat/completions."""
-
-    model: str
-    messages: Annotated[list[Message], pydantic.Field(min_length=1, max_length=MAX_MESSAGES)]
-    stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
-    max_tokens: int | None = pydantic.Field(None, ge=1)
-    max_completion_tokens: int | None = pydantic.Field(None, ge=1)
-    temperature: float | None = pydantic.Field(None, ge=0, le=2)
-    top_p: float | None = pydantic.Field(None, gt=0, le=1)
-    seed: int | None = pydantic.Field(None, ge=-(2**63), lt=2**63)
-    stop: str | Annotated[list[str], pydantic.Field(max_length=16)] | None = None
-    n: int | None = pydantic.Field(None, ge=1, le=16)
-    top_k: int | None = pydantic.Field(None, ge=0, le=1_000_000)
-    min_p: float | None = pydantic.Field(None, ge=0, le=1)
-    repetition_penalty: float | None = pydantic.Field(None, ge=0.01, le=10)
-    frequency_penalty: float | None = pydantic.Field(None, ge=-2, le=2)
-    presence_penalty: float | None = pydantic.Field(None, ge=-2, le=2)
-    logit_bias: Annotated[dict[str, Bias], pydantic.Field(max_length=1024)] | None = None
+    UNSUPPORTED = fields.CHAT
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
+    stop: Stops | None = None
+    n: int | None = Field(None, ge=1, le=tasks.MAX_CHOICES)
+    top_k: int | None = Field(None, ge=0, le=1_000_000)
+    min_p: float | None = Field(None, ge=0, le=1)
+    repetition_penalty: float | None = Field(None, ge=0.01, le=10)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    logit_bias: Biases | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = pydantic.Field(None, ge=0, le=20)
-    service_tier: Literal["auto", "default", "flex", "priority"] | None = None
-    tools: None = None
-    functions: None = None
+    top_logprobs: int | None = Field(None, ge=0, le=tasks.MAX_TOP)
+    service_tier: Word | None = None
     response_format: ResponseFormat | None = None
 
     @pydantic.model_validator(mode="after")
-    def _fit_together(self) -> ChatBody:
+    def _fit_together(self) -> Self:
         if self.top_logprobs and not self.logprobs:
-            raise ValueError("top_logprobs: needs logprobs to be true")
+            raise mistakes.own("needs logprobs to be true.", field="top_logprobs")
         return self
 
-    def ask(self, request: web.Request, cap: int) -> Ask:
-        """The request for the pipeline. `cap`: the tenant's most tokens an answer."""
-        wanted = self.max_completion_tokens or self.max_tokens
+    @property
+    def batch(self) -> bool:
+        """Whether others go first at the model."""
+        return self.service_tier == "flex"
+
+    @property
+    def wanted_tokens(self) -> int | None:
+        """The most tokens of an answer that the client asks for. The newer name counts where both are given."""
+        return self.max_completion_tokens or self.max_tokens
+
+    def _unknown(self, path: str = "") -> Iterator[str]:
+        if self.service_tier not in (None, "auto", "default", "flex"):
+            yield "service_tier"
+        yield from super()._unknown(path)
+
+    def _generate(self, messages: list[Message], max_tokens: int) -> tasks.Generate:
+        form = None if self.response_format is None else self.response_format.payload()
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        return tasks.Generate(
+            messages=tuple(tasks.Message(tasks.Role(m.role), m.text) for m in messages),
+            max_tokens=max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            stop=stop,
+            n=self.n,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            logit_bias=self.logit_bias,
+            logprobs=self.logprobs,
+            top_logprobs=self.top_logprobs,
+            response_format=form,
+        )
+
+
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+
+
+class ChatBody(_Generating):
+    """POST /v1/chat/completions."""
+
+    model: Name
+    messages: Messages
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+
+    @property
+    def task(self) -> str:
+        return tasks.Generate.TASK
+
+    def payload(self, cap: int) -> tasks.Generate:
+        """Return the request for an engine. `cap`: the tenant's most tokens an answer. Raises BadRequest."""
+        wanted = self.wanted_tokens
         if wanted is not None and wanted > cap:
+            name = "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
             raise errors.BadRequest(
-                f"max_tokens is {wanted}, and this tenant's requests may have at most {cap}.",
-                param="max_tokens", code="max_tokens_exceeded",
-            )  # fmt: skip
-        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        payload: dict[str, object] = {
-            "messages": [{"role": m.role, "content": m.text} for m in self.messages],
-            "max_tokens": wanted or cap,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "seed": self.seed,
-            "stop": stop,
-        }
-        # What is not asked for is left out, so that the same request has the same bytes, and the same answer in a cache.
-        payload |= {name: value for name in _OPTIONS if (value := getattr(self, name)) is not None}
-        if self.response_format is not None and self.response_format.type != "text":
-            payload["response_format"] = self.response_format.model_dump(by_alias=True, exclude_none=True)
-        texts = tuple(m.text for m in self.messages)
-        ask = _ask(request, "generate", self.model, texts, payload, stream=self.stream, max_tokens=wanted)
-        return replace(ask, batch=self.service_tier == "flex")
+                f"{name} is {wanted}, and this tenant's requests may have at most {cap}.",
+                param=name,
+                code="max_tokens_exceeded",
+            )
+        return self._generate(self.messages, wanted or cap)
 
 
-class EmbeddingsBody(_Body):
+class EmbeddingsBody(_Quiet):
     """POST /v1/embeddings."""
 
-    model: str
-    input: str | Annotated[list[str], pydantic.Field(min_length=1, max_length=MAX_INPUTS)]
+    UNSUPPORTED = fields.EMBEDDINGS
+    model: Name
+    input: Texts
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = pydantic.Field(None, ge=1, le=65_536)
+    dimensions: int | None = Field(None, ge=1, le=tasks.MAX_DIMENSIONS)
 
-    def ask(self, request: web.Request, _cap: int) -> Ask:
-        texts = (self.input,) if isinstance(self.input, str) else tuple(self.input)
-        if any(not text for text in texts):
-            raise errors.BadRequest("input: a text is empty.", param="input")
-        return _ask(request, "embed", self.model, texts, {"input": texts, "dimensions": self.dimensions})
+    @property
+    def task(self) -> str:
+        return tasks.Embed.TASK
+
+    def payload(self, _cap: int) -> tasks.Embed:
+        """Return the request for an engine."""
+        return tasks.Embed(_listed(self.input), self.dimensions)
 
 
-class ClassifyBody(_Body):
+class ClassifyBody(_Quiet):
     """POST /v1/classify. With a `model`, that model's labels come too."""
 
-    input: str | Annotated[list[str], pydantic.Field(min_length=1, max_length=MAX_INPUTS)]
-    model: str | None = None
+    input: Texts
+    model: Name | None = None
 
-    def ask(self, request: web.Request, _cap: int) -> Ask:
-        texts = (self.input,) if isinstance(self.input, str) else tuple(self.input)
-        return _ask(request, "classify", self.model, texts, {"input": texts})
+    @property
+    def task(self) -> str:
+        return tasks.Classify.TASK
+
+    def payload(self, _cap: int) -> tasks.Classify:
+        """Return the request for an engine."""
+        return tasks.Classify(_listed(self.input))
 
 
-class RerankBody(_Body):
+class RerankBody(_Quiet):
     """POST /v1/rerank: which documents answer the query best, as other rerank APIs have it."""
 
-    model: str
-    query: str = pydantic.Field(min_length=1)
-    documents: Annotated[list[str | TextDocument], pydantic.Field(min_length=1, max_length=MAX_INPUTS)]
-    top_n: int | None = pydantic.Field(None, ge=1)
+    model: Name
+    query: Filled
+    documents: Annotated[list[Document], Field(min_length=1, max_length=MAX_INPUTS)]
+    top_n: int | None = Field(None, ge=1, le=1_000_000)
     return_documents: bool = False
+
+    @property
+    def task(self) -> str:
+        return tasks.Rerank.TASK
 
     @property
     def texts(self) -> list[str]:
         """The documents' texts."""
         return [document if isinstance(document, str) else document.text for document in self.documents]
 
-    def ask(self, request: web.Request, _cap: int) -> Ask:
-        if any(not text for text in self.texts):
-            raise errors.BadRequest("documents: a text is empty.", param="documents")
-        texts = (self.query, *self.texts)
-        return _ask(request, "rerank", self.model, texts, {"input": texts})
+    def payload(self, _cap: int) -> tasks.Rerank:
+        """Return the request for an engine: the query, then the documents."""
+        return tasks.Rerank((self.query, *self.texts))
 
 
-class DecisionBody(_Body):
-    """POST /v1/decisions: a chat or an embeddings body, the model left out or not."""
+class ExplainBody(_Generating):
+    """A chat or an embeddings body, the model left out or not, of which is asked what would happen to it.
 
-    model: str | None = None
-    messages: Annotated[list[Message], pydantic.Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
-    input: str | Annotated[list[str], pydantic.Field(min_length=1, max_length=MAX_INPUTS)] | None = None
+    It has all fields that the real request has, so that the same strings are classified.
+    """
+
+    model: Name | None = None
+    messages: Messages | None = None
+    input: Texts | None = None
+    dimensions: int | None = Field(None, ge=1, le=tasks.MAX_DIMENSIONS)
 
     @pydantic.model_validator(mode="after")
-    def _one_of_both(self) -> DecisionBody:
+    def _one_of_both(self) -> Self:
         if (self.messages is None) == (self.input is None):
-            raise ValueError("give either messages or input")
+            raise mistakes.own("give either messages or input.")
         return self
 
-    def ask(self, request: web.Request, _cap: int) -> Ask:
+    @property
+    def stream(self) -> bool:
+        return False
+
+    @property
+    def task(self) -> str:
+        return tasks.Embed.TASK if self.messages is None else tasks.Generate.TASK
+
+    def payload(self, _cap: int) -> tasks.Generate | tasks.Embed:
+        """Return the request that would be sent to an engine, but for its tokens: nothing is run."""
         if self.messages is not None:
-            return _ask(request, "generate", self.model, tuple(m.text for m in self.messages), {})
-        texts = (self.input,) if isinstance(self.input, str) else tuple(self.input or ())
-        return _ask(request, "embed", self.model, texts, {})
+            return self._generate(self.messages, 1)
+        return tasks.Embed(_listed(self.input or ""), self.dimensions)
+
+
+DecisionBody = ExplainBody
+"""The name of before, until the handlers use the new one."""
+
+
+def parse(kind: type[B], data: bytes | Mapping[str, object]) -> B:
+    """Return the body in JSON bytes, or in the map that a forwarded request brought (its lists may be tuples).
+
+    Raises BadRequest with one sentence for the first mistake.
+    """
+    value = _json(data) if isinstance(data, bytes) else data
+    try:
+        return kind.model_validate(value)
+    except pydantic.ValidationError as error:
+        raise mistakes.of(error) from error
 
 
 async def read(request: web.Request, kind: type[B], *, most: int = MAX_BODY) -> B:
-    """The checked body. Raises BadRequest with one sentence for the first mistake, TooLarge, or TooSlow."""
-    raw = await raw_body(request, most)
-    try:
-        return kind.model_validate_json(raw)
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "json_invalid":
-            raise errors.BadRequest(
-                f"The body is not JSON: {message.removeprefix('Invalid JSON: ')}.", code="invalid_json"
-            ) from error
-        raise errors.BadRequest(f"{where or 'The body'}: {message}.", param=where or None) from error
+    """Return the body of a request, checked. Raises BadRequest, TooLarge or TooSlow."""
+    return parse(kind, await raw_body(request, most))
 
 
 async def raw_body(request: web.Request, most: int) -> bytes:
-    """The body's bytes, at most so many. Raises TooLarge or TooSlow."""
+    """Return the body's bytes, at most `most` of them. Raises TooLarge or TooSlow."""
     if (request.content_length or 0) > most:
         raise errors.TooLarge(f"The body has {request.content_length} bytes; at most {most} are taken.")
     try:
@@ -236,24 +510,19 @@ async def raw_body(request: web.Request, most: int) -> bytes:
     return raw
 
 
-def _ask(
-    request: web.Request, task: str, model: str | None, texts: tuple[str, ...], payload: dict[str, object],
-    *, stream: bool = False, max_tokens: int | None = None,
-) -> Ask:  # fmt: skip
-    return Ask(
-        request=RequestId(request[headers.REQUEST_ID]),
-        task=task,
-        model=model,
-        texts=texts,
-        payload=payload,
-        stream=stream,
-        max_tokens=max_tokens,
-        declared=headers.declared_level(request),
-        trace=headers.trace(request),
-        subject=headers.subject(request),
-        no_store="no-store" in request.headers.get("cache-control", "").lower(),
-    )
+_PLACE = re.compile(r"line \d+ column \d+")
 
 
-def new_request_id() -> str:
-    return ids.request_id()
+def _json(data: bytes) -> object:
+    try:
+        # Keys alone are cached: the cache is the process's own, and a short value may be a password.
+        value: object = pydantic_core.from_json(data, allow_inf_nan=False, cache_strings="keys")
+    except ValueError as error:
+        place = _PLACE.search(str(error))
+        where = f": look at {place[0]}" if place else ""
+        raise errors.BadRequest(f"The body is not JSON{where}.", code="invalid_json") from error
+    return value
+
+
+def _listed(texts: str | list[str]) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else tuple(texts)

@@ -1,19 +1,22 @@
-"""Our errors as OpenAI's error object and an HTTP status."""
+"""Our errors as OpenAI's error object and an HTTP status.
+
+An error that is not ours, or an object with more than a sentence in it, never reaches a client: it may hold anything.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from http import HTTPStatus
 
 from aiohttp import web
 
 from sync.kit import errors
-from sync.policy.authenticate import InvalidKey
-from sync.policy.authorize import Forbidden, UnknownModel
-from sync.policy.decide import PolicyDenied, Reason
-from sync.serving.limits import LimitReached
+from sync.policy.decide import Reason
+from sync.serving.api import codes
+
+MAX_WAIT_S = 24 * 3600
+"""Seconds of a `retry-after`: who is to come back later than in a day is better told so by a person."""
 
 
 class BadRequest(errors.Refused):
@@ -38,76 +41,89 @@ class TooSlow(errors.Refused):
     code = "request_timeout"
 
 
-StatusTable = Sequence[tuple[type[Exception], int]]
-_SHARED: StatusTable = (
-    (InvalidKey, 401), (PolicyDenied, 403), (Forbidden, 403), (UnknownModel, 404), (TooSlow, 408), (TooLarge, 413),
-    (LimitReached, 429), (errors.Retryable, 503),
-    (errors.Refused, 400), (errors.Misconfigured, 400),
-)  # fmt: skip
-BY_CODE = {
-    "overloaded": 503, "bad_payload": 400, "context_length_exceeded": 400, "audit_unavailable": 503, "deadline_exceeded": 504,
-    "schema_unsatisfiable": 400, "bad_schema": 400, "policy_denied": 403, "model_failed": 502, "model_crashed": 502,
-    "upstream_failed": 502, "model_unusable": 503, "cancelled": 503, "model_not_here": 404, "rate_limit_exceeded": 429,
-    "no_eligible_agent": 503, "broker_unavailable": 503, "invalid_api_key": 401, "model_not_found": 404, "model_not_allowed": 403,
-    "forbidden": 403, "model_task_mismatch": 400, "agent_lost": 502, "ticket_refused": 403,
-}  # fmt: skip
-_TYPES = {
-    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-    405: "invalid_request_error", 408: "invalid_request_error", 413: "invalid_request_error", 429: "rate_limit_error",
-}  # fmt: skip
+class UnsupportedEncoding(errors.Refused):
+    """The body is compressed. What expands is not taken: a small body could become a very large one."""
+
+    code = "unsupported_encoding"
 
 
-class Responses:
-    """Answers for errors; `own` has the statuses of the errors that only this side knows, and goes before the shared ones."""
+class NotFound(errors.Refused):
+    """There is nothing at this path."""
 
-    def __init__(self, own: StatusTable = (), *, by_code: dict[type[Exception], int] | None = None) -> None:
-        self._table = (*own, *_SHARED)
-        self._coded = by_code or {}
-
-    def status_of(self, error: Exception) -> int:
-        """The HTTP status. Errors that an agent told go by their code."""
-        for kind, otherwise in self._coded.items():
-            if isinstance(error, kind) and isinstance(error, errors.RingfenceError):
-                return BY_CODE.get(error.code, otherwise)
-        return next((status for kind, status in self._table if isinstance(error, kind)), 500)
-
-    def body_of(self, error: Exception, request_id: str) -> dict[str, object]:
-        """OpenAI's error object, with the request id. An error that is not ours is not told: it may hold anything."""
-        if not isinstance(error, errors.RingfenceError):
-            error = errors.RingfenceError("Something went wrong inside; the request id finds it in the log.")
-        inner: dict[str, object] = {
-            "message": str(error),
-            "type": _TYPES.get(self.status_of(error), "server_error"),
-            "param": getattr(error, "param", None),
-            "code": error.code,
-            "request_id": request_id,
-        }
-        reasons = error.fields.get("reasons")
-        if isinstance(reasons, tuple):
-            inner["reasons"] = [{"rule": r.rule, "why": r.why} for r in reasons if isinstance(r, Reason)]
-        return {"error": inner}
-
-    def response_of(self, error: Exception, request_id: str) -> web.Response:
-        """The whole answer, with `retry-after` where trying again makes sense."""
-        told = error.fields if isinstance(error, errors.RingfenceError) else {}
-        headers = {f"x-ringfence-{name}": str(told[name]) for name in ("level", "decision") if name in told}
-        wait = getattr(error, "retry_after_s", 0)
-        if wait:
-            headers["retry-after"] = str(max(1, math.ceil(wait)))
-        return web.Response(
-            status=self.status_of(error),
-            body=json.dumps(self.body_of(error, request_id), ensure_ascii=False).encode(),
-            content_type="application/json",
-            headers=headers,
-        )
+    code = "not_found"
 
 
-def of_aiohttp(error: web.HTTPException) -> errors.RingfenceError | None:
-    """aiohttp's own refusals in our words; None for what is no error."""
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return TooLarge("The request body is larger than is taken here.")
+class NotAllowed(errors.Refused):
+    """The path takes another method; the field `allow` names those that it takes."""
+
+    code = "method_not_allowed"
+
+
+class BadHttp(errors.Refused):
+    """What came is not a request of HTTP/1.1."""
+
+    code = "invalid_http"
+
+
+class HeadersTooLarge(errors.Refused):
+    """The request line or a header is longer than is taken, or there are too many headers."""
+
+    code = "headers_too_large"
+
+
+def body_of(error: Exception, request_id: str) -> dict[str, object]:
+    """Return OpenAI's error object, with the request id."""
+    told = ours(error)
+    inner: dict[str, object] = {
+        "message": str(told),
+        "type": codes.type_of(codes.status_of(told)),
+        "param": getattr(told, "param", None),
+        "code": told.code,
+        "request_id": request_id,
+    }
+    reasons = told.fields.get("reasons")
+    if isinstance(reasons, tuple):
+        inner["reasons"] = [{"rule": r.rule, "why": r.why} for r in reasons if isinstance(r, Reason)]
+    return {"error": inner}
+
+
+def response_of(error: Exception, request_id: str) -> web.Response:
+    """Return the whole answer, with `retry-after` where trying again makes sense."""
+    told = ours(error)
+    headers = {f"x-ringfence-{name}": str(told.fields[name]) for name in ("level", "decision") if name in told.fields}
+    if allow := told.fields.get("allow"):
+        headers["allow"] = str(allow)
+    wait = getattr(told, "retry_after_s", 0.0)
+    # An agent says how long: NaN and what is below 0 say nothing, and infinity is not a number of seconds.
+    if wait > 0:
+        headers["retry-after"] = str(max(1, math.ceil(min(wait, MAX_WAIT_S))))
+    return web.Response(
+        status=codes.status_of(told),
+        body=json.dumps(body_of(told, request_id), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"),
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+def ours(error: Exception) -> errors.RingfenceError:
+    """Return the error itself, or one without its words where it is not ours."""
+    if isinstance(error, errors.RingfenceError):
+        return error
+    return errors.RingfenceError("Something went wrong inside; the request id finds it in the log.")
+
+
+def of_aiohttp(error: web.HTTPException, path: str = "") -> errors.RingfenceError | None:
+    """Return aiohttp's own refusal in our words; None for what is not an error. `path`: what was asked for."""
     if error.status < HTTPStatus.BAD_REQUEST:
         return None
-    refused = errors.Refused(f"{error.reason}: docs/api.md lists what there is.", code="not_found")
-    refused.code = {404: "not_found", 405: "method_not_allowed"}.get(error.status, "invalid_request")
-    return refused
+    match error:
+        case web.HTTPRequestEntityTooLarge():
+            return TooLarge("The request body is larger than is taken here.")
+        case web.HTTPNotFound():
+            return NotFound(f"There is nothing at {path[:100]!r}: check the path. A client's base URL ends in /v1.")
+        case web.HTTPMethodNotAllowed():
+            allow = ", ".join(sorted(error.allowed_methods))
+            return NotAllowed(f"{error.method[:20]} is not taken at {path[:100]!r}: use {allow}.", allow=allow)
+        case web.HTTPExpectationFailed():
+            return BadRequest("expect: 100-continue alone is taken.", param="expect")
+    return BadRequest("The request is not one that is taken here.")

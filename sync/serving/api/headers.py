@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from aiohttp import web
 
@@ -13,23 +14,31 @@ REQUEST_ID = web.RequestKey("request_id", str)
 """Where a request keeps its id, which is in every answer and in the audit log."""
 BEARER = "bearer "
 MAX_SUBJECT = 200
+MAX_IGNORED = 1_000
+"""Characters of `x-ringfence-ignored`: proxies take some 8 KiB of headers altogether."""
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 
 
 def api_key(request: web.Request) -> str:
-    """The key that the request carries, or an empty text. The one place that looks for it."""
-    value = request.headers.get("authorization", "")
+    """Return the key that the request carries, or an empty text. The one place that looks for it.
+
+    Raises BadRequest for two: a gateway and a client that each add one mean different keys.
+    """
+    values = request.headers.getall("authorization", [])
+    if len(values) > 1:
+        raise BadRequest("authorization: the request has several of them; send one.", param="authorization")
+    value = values[0] if values else ""
     return value[len(BEARER) :].strip() if value[: len(BEARER)].lower() == BEARER else ""
 
 
 def trace(request: web.Request) -> str:
-    """The caller's traceparent (W3C Trace Context), or an empty text where it sent none or a malformed one."""
+    """Return the caller's traceparent (W3C Trace Context), or an empty text where it sent none or a malformed one."""
     value = request.headers.get("traceparent", "")
     return value if _TRACEPARENT.fullmatch(value) else ""
 
 
 def subject(request: web.Request) -> str:
-    """Whom the request is about, by the app's own id for that person. Raises BadRequest where it is too long."""
+    """Return whom the request is about, by the app's own id for that person. Raises BadRequest where it is too long."""
     value = request.headers.get("x-ringfence-subject", "")
     if len(value) > MAX_SUBJECT:
         raise BadRequest(f"x-ringfence-subject: at most {MAX_SUBJECT} characters are taken.", param="x-ringfence-subject")
@@ -37,11 +46,27 @@ def subject(request: web.Request) -> str:
 
 
 def declared_level(request: web.Request) -> Level:
-    """The level that the app declares; it can only raise. Raises BadRequest where it is none."""
-    word = request.headers.get("x-ringfence-level")
-    if word is None:
+    """Return the level that is declared; it can only raise. Raises BadRequest where it is not one.
+
+    Several headers and lists count as the highest: what a gateway adds as a floor, an app cannot undo.
+    """
+    values = request.headers.getall("x-ringfence-level", [])
+    words = [word.strip() for value in values for word in value.split(",")]
+    if not words:
         return Level.PUBLIC
     try:
-        return Level.of(word)
+        return max(Level.of(word) for word in [word for word in words if word] or words)
     except ValueError as error:
         raise BadRequest(f"x-ringfence-level: {error}.", param="x-ringfence-level", code="invalid_level") from error
+
+
+def encoding(request: web.Request) -> str:
+    """Return the body's content-encoding, or an empty text for none. `identity` is none."""
+    values = ",".join(request.headers.getall("content-encoding", [])).split(",")
+    return ", ".join(word.strip() for word in values if word.strip().lower() not in ("", "identity"))
+
+
+def ignored(names: Sequence[str]) -> str:
+    """Return the value of `x-ringfence-ignored`: as many of the names as MAX_IGNORED characters hold, whole ones."""
+    said = ", ".join(names)
+    return said if len(said) <= MAX_IGNORED else said[: said.rindex(", ", 0, MAX_IGNORED - 4)] + ", ..."

@@ -1,42 +1,69 @@
-"""The server: routes, the one middleware, and its orderly stop. The door to aiohttp's server."""
+"""The server: routes, the one middleware, and its orderly stop. The door to aiohttp's server.
+
+Invariants, each with a test of its words:
+- every answer carries the request's id, and every error is OpenAI's error object;
+- nothing that is compressed is expanded: it is refused before its body is read;
+- after 401, 413 and 415 the connection is closed, and what is still to come of the body is not read;
+- no answer names the library or its version, and no log line has a traceback.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from sync.kit import errors as kit_errors
-from sync.kit import logs
-from sync.serving.api import bodies, errors, headers
-from sync.serving.api.errors import Responses
+from sync.kit import ids, logs
+from sync.serving.api import below, bodies, errors, fields, headers
 
 log = logs.get("http")
 TOLD = web.RequestKey("told", web.StreamResponse)
 """Where a request keeps the response of a stream whose client has had the error as an event."""
 KEEP_ALIVE_S = 75.0
 STOP_S = 10.0
+CLOSING = frozenset({401, 413, 415})
+"""Statuses after which nothing more is read: who is not known, or sends too much, does not choose what we read."""
+OnRefused = Callable[[web.Request, kit_errors.RingfenceError], None]
 
 
 class Server:
-    """One listening server. `option`: by which a person chooses its port."""
+    """One listening server.
+
+    option: the option by which a person chooses its port.
+    max_body: bytes of a request's body.
+    on_refused: called with each request that is answered with an error, and the error: to count and record refusals.
+    """
 
     def __init__(
-        self, routes: Iterable[web.RouteDef], responses: Responses, *, option: str, max_body: int = bodies.MAX_BODY
+        self,
+        routes: Iterable[web.RouteDef],
+        *,
+        option: str,
+        max_body: int = bodies.MAX_BODY,
+        on_refused: OnRefused | None = None,
     ) -> None:
         self._option = option
-        application = web.Application(client_max_size=max_body, middlewares=[_answers_everything(responses)])
+        application = web.Application(client_max_size=max_body, middlewares=[_answering_everything(on_refused)])
         application.add_routes(list(routes))
         application.on_response_prepare.append(_say_ids)
-        self._runner = web.AppRunner(
-            application, handler_cancellation=True, access_log=None, keepalive_timeout=KEEP_ALIVE_S, shutdown_timeout=STOP_S
+        self._runner = below.Runner(
+            application,
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=KEEP_ALIVE_S,
+            shutdown_timeout=STOP_S,
+            auto_decompress=False,
+            max_line_size=below.MAX_LINE,
+            max_field_size=below.MAX_LINE,
+            max_headers=below.MAX_HEADERS,
         )
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
-        """Listens, by TLS where there is a context for it; the port (a free one for 0). Raises Misconfigured where it is taken."""
+        """Listen, by TLS where there is a context for it; return the port. Raises Misconfigured where it is taken."""
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port, ssl_context=tls).start()
@@ -50,44 +77,66 @@ class Server:
         return int(address[1])
 
     async def stop(self) -> None:
-        """Takes no new request, and waits for those at work, at most STOP_S."""
+        """Take no new request, and wait for those at work, at most STOP_S."""
         await self._runner.cleanup()
 
 
-def _answers_everything(responses: Responses) -> Middleware:
-    """The one middleware, with this side's answers to errors."""
+def _answering_everything(on_refused: OnRefused | None) -> Middleware:
+    """Return the one middleware: it gives each request its id, and each error its form."""
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-        return await _answered(responses, request, handler)
+        request_id = request[headers.REQUEST_ID] = ids.request_id()
+        try:
+            _check_encoding(request)
+            return await handler(request)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            refused = _in_our_words(error, request)
+            if refused is None:
+                raise
+        if on_refused is not None:
+            _tell(on_refused, request, refused)
+        response = request.get(TOLD) or errors.response_of(refused, request_id)
+        if response.status in CLOSING:
+            response.force_close()
+            if isinstance(request.protocol, below.Connection):
+                request.protocol.stop_reading()
+        return response
 
     return answer
 
 
-async def _answered(responses: Responses, request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Gives each request its id, and each error its form: no traceback and no library's words reach a client."""
-    request_id = request[headers.REQUEST_ID] = bodies.new_request_id()
+def _in_our_words(error: Exception, request: web.Request) -> kit_errors.RingfenceError | None:
+    """Return the error that is answered: no traceback and no library's words. None for a redirect, which is not an error."""
+    if isinstance(error, kit_errors.RingfenceError):
+        return error
+    if isinstance(error, web.HTTPException):
+        return errors.of_aiohttp(error, request.path)
+    if isinstance(error, web.RequestPayloadError):
+        return errors.BadHttp("The body is not whole, or its chunks are not those of HTTP/1.1.")
+    log.error("request_failed", request=request[headers.REQUEST_ID], path=request.path, error=type(error).__name__)
+    return errors.ours(error)
+
+
+def _check_encoding(request: web.Request) -> None:
+    if encoding := headers.encoding(request):
+        raise errors.UnsupportedEncoding(f"content-encoding: {fields.safe(encoding)} is not taken here: send the body as it is.")
+
+
+def _tell(on_refused: OnRefused, request: web.Request, error: kit_errors.RingfenceError) -> None:
+    """Call the hook. Where it fails, the client gets its answer all the same."""
     try:
-        response = await handler(request)
-    except kit_errors.RingfenceError as error:
-        told = request.get(TOLD)
-        response = told or responses.response_of(error, request_id)
-    except web.HTTPException as error:
-        ours = errors.of_aiohttp(error)
-        if ours is None:
-            raise
-        response = responses.response_of(ours, request_id)
-        response.set_status(error.status)
-    except (ConnectionError, asyncio.CancelledError):
-        raise
-    except Exception as error:
-        log.error("request_failed", request=request_id, path=request.path, error=type(error).__name__)
-        response = responses.response_of(error, request_id)
-    return response
+        on_refused(request, error)
+    except Exception as failed:
+        log.error("refusal_not_counted", request=request[headers.REQUEST_ID], error=type(failed).__name__)
 
 
 async def _say_ids(request: web.Request, response: web.StreamResponse) -> None:
-    """Puts the request's id, and the caller's trace, on every answer, streamed ones too."""
-    response.headers["x-request-id"] = request[headers.REQUEST_ID]
+    """Put the request's id, and the caller's trace, on every answer, streamed ones too."""
+    response.headers["server"] = below.SOFTWARE
+    if request_id := request.get(headers.REQUEST_ID):
+        response.headers["x-request-id"] = request_id
     if trace := headers.trace(request):
         response.headers["traceparent"] = trace

@@ -1,0 +1,41 @@
+"""A body in the form that the older handlers take. It goes with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from sync.kit.ids import RequestId
+from sync.serving.api import headers
+from sync.serving.ask import Ask
+from sync.wire import codec, tasks
+
+
+def of(request: web.Request, given: Any, cap: int) -> Ask:
+    """Return the request of this body (see bodies.Body), with the payload as plain values."""
+    made: tasks.Request = given.payload(cap)
+    texts = tuple(m.content for m in made.messages) if isinstance(made, tasks.Generate) else _texts(made)
+    payload = codec.unpack(tasks.pack(made))
+    return Ask(
+        request=RequestId(request[headers.REQUEST_ID]),
+        task=given.task,
+        model=given.model,
+        texts=texts,
+        payload={name: _plain(name, value) for name, value in payload.items()},
+        stream=given.stream,
+        max_tokens=given.wanted_tokens,
+        declared=headers.declared_level(request),
+        batch=given.batch,
+        trace=headers.trace(request),
+        subject=headers.subject(request),
+        no_store="no-store" in request.headers.get("cache-control", "").lower(),
+    )
+
+
+def _texts(made: tasks.Request) -> tuple[str, ...]:
+    return () if isinstance(made, (tasks.Generate, tasks.Tensors)) else made.input
+
+
+def _plain(name: str, value: object) -> object:
+    return list(value) if isinstance(value, tuple) and name != "input" else value

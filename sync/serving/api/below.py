@@ -1,0 +1,105 @@
+"""What is answered below the handlers: bytes that are not HTTP, headers that are too long.
+
+aiohttp answers such requests itself, in plain text, with a traceback in the log of each: without a key, anybody could
+fill a disk with them, and learn the server's make. It has no hook for that, so its three classes are subclassed: the
+runner makes the server, the server makes a protocol for each connection, and the protocol answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import http_exceptions, web, web_protocol
+
+from sync.kit import errors as kit_errors
+from sync.kit import ids, logs
+from sync.serving.api import errors
+
+log = logs.get("http")
+SOFTWARE = "ringfence"
+"""The header `server`: who answers, and nothing of what it is made of."""
+MAX_LINE = 8190
+"""Bytes of the request line, and of each header: what aiohttp and most proxies take."""
+MAX_HEADERS = 128
+
+
+class Runner(web.AppRunner):
+    """Serves an application whose connections are Connections."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            # The options of a connection: aiohttp keeps them for the protocols that it makes, and gives no other way to them.
+            **made._kwargs,
+        )
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Connection(web_protocol.RequestHandler):
+    """One connection. It answers what no handler sees, with one line in the log."""
+
+    __slots__ = ()
+
+    def stop_reading(self) -> None:
+        """Close the connection after this answer, without reading what is still to come of the body."""
+        # aiohttp reads on for this long, so that a client that only sends sees the answer: which lets it send.
+        self._lingering_time = 0.0
+        self.keep_alive(False)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the answer to what could not be parsed, or to what failed outside the handlers."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of the answer has gone out already")
+        error = _error_of(exc, status)
+        return self._refusal(request, error, type(exc).__name__ if exc else "")
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the answer; what aiohttp refuses before any middleware (a header `expect`) in our words."""
+        if isinstance(resp, web.HTTPException) and (error := errors.of_aiohttp(resp, request.path)) is not None:
+            resp = self._refusal(request, error, type(resp).__name__)
+        return await super().finish_response(request, resp, start_time)
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log one line, without a traceback: its frames may hold a prompt."""
+        log.error("connection_failed", error=type(kw.get("exc_info")).__name__)
+
+    def _refusal(self, request: web.BaseRequest, error: kit_errors.RingfenceError, reason: str) -> web.Response:
+        request_id = ids.request_id()
+        response = errors.response_of(error, request_id)
+        response.headers["x-request-id"] = request_id
+        response.headers["server"] = SOFTWARE
+        response.force_close()
+        log.warning("refused_below", request=request_id, status=response.status, code=error.code, reason=reason)
+        return response
+
+
+def _error_of(exc: BaseException | None, status: int) -> kit_errors.RingfenceError:
+    """Return what is told of a failure below the handlers. aiohttp's sentences quote the request, so none is passed on."""
+    if isinstance(exc, http_exceptions.LineTooLong) or _are_too_many(exc):
+        return errors.HeadersTooLarge(f"At most {MAX_LINE} bytes a line and {MAX_HEADERS} headers are taken.")
+    if isinstance(exc, http_exceptions.HttpProcessingError):
+        return errors.BadHttp("This is not a request of HTTP/1.1.")
+    if status == 504 or isinstance(exc, asyncio.TimeoutError):
+        return kit_errors.Retryable("The request took longer than its time allows.", code="deadline_exceeded")
+    return kit_errors.RingfenceError("Something went wrong inside; the request id finds it in the log.")
+
+
+def _are_too_many(exc: BaseException | None) -> bool:
+    # aiohttp has no class of its own for too many headers.
+    return isinstance(exc, http_exceptions.BadHttpMessage) and "Too many headers" in exc.message
