@@ -15,13 +15,12 @@ from sync.wire import codec, tasks
 def of(request: web.Request, given: Any, cap: int) -> Ask:
     """Return the request of this body (see bodies.Body), with the payload as plain values."""
     made: tasks.Request = given.payload(cap)
-    texts = tuple(m.content for m in made.messages) if isinstance(made, tasks.Generate) else _texts(made)
     payload = codec.unpack(tasks.pack(made))
     return Ask(
         request=RequestId(request[headers.REQUEST_ID]),
         task=given.task,
         model=given.model,
-        texts=texts,
+        texts=_texts(made),
         payload={name: _plain(name, value) for name, value in payload.items()},
         stream=given.stream,
         max_tokens=given.wanted_tokens,
@@ -34,7 +33,9 @@ def of(request: web.Request, given: Any, cap: int) -> Ask:
 
 
 def _texts(made: tasks.Request) -> tuple[str, ...]:
-    return () if isinstance(made, (tasks.Generate, tasks.Tensors)) else made.input
+    if isinstance(made, tasks.Generate):
+        return tuple(message.content for message in made.messages)
+    return () if isinstance(made, tasks.Tensors) else made.input
 
 
 def _plain(name: str, value: object) -> object:

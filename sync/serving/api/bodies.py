@@ -1,11 +1,12 @@
-"""The bodies that clients send, checked. OpenAI's fields; those that would change the answer and are not supported are refused.
+"""The bodies that clients send, checked: OpenAI's fields, as the rest of the house needs them.
 
 Nothing here knows the server: a body that a site forwards is parsed by the same models.
 
 Invariants, each with a test of its words:
 - null is a field that was left out;
-- what would change the answer and is not supported is refused by its name, and what is ignored is named in `ignored`;
-- what a body's payload holds, the wire can carry: its types are no wider than those of sync.wire.tasks;
+- what would change the answer and is not supported is refused by its name;
+- what is ignored is named in `ignored`;
+- what a body's payload holds, the wire can carry: no type is wider than that of sync.wire.tasks;
 - a mistake is a sentence of ours, with the field's path.
 """
 
@@ -31,11 +32,19 @@ MAX_BODY = 4 * 1024 * 1024
 BODY_TIMEOUT_S = 30.0
 MAX_MESSAGES = tasks.MAX_MESSAGES
 MAX_INPUTS = tasks.MAX_INPUTS - 1
-"""Texts of one request, as OpenAI has it: one fewer than the wire carries, since a query goes beside its documents."""
+"""Texts of one request, as OpenAI has it.
+
+The wire carries one more: a query beside its documents.
+"""
 MAX_TEXT = MAX_BODY
 """Characters of one text: a body has no room for more, and a forwarded one is held to the same."""
 MAX_STOP = 1_000
 """Characters of one stop: a paragraph. Each piece of an answer is compared with all of them."""
+MAX_FIELDS = 256
+"""Fields of one object: OpenAI's largest has 40.
+
+Each that is not known is looked at to be named.
+"""
 B = TypeVar("B", bound=pydantic.BaseModel)
 
 
@@ -67,22 +76,35 @@ class Body(Protocol):
         ...
 
     def payload(self, cap: int) -> tasks.Request:
-        """Return the request for an engine. `cap`: the tenant's most tokens an answer. Raises BadRequest."""
+        """Return the request for an engine.
+
+        `cap`: the tenant's most tokens an answer. Raises BadRequest.
+        """
         ...
 
 
 class _Part(pydantic.BaseModel):
     """A part of a body: null is left out, and unknown fields are kept only to be named."""
 
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = pydantic.ConfigDict(
+        extra="allow",
+        frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
     UNSUPPORTED: ClassVar[Mapping[str, fields.Unsupported]] = fields.NOTHING
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _without_what_is_left_out(cls, data: object) -> object:
-        """Drop what is null, and what says of an unsupported field that it is not used. Refuse the field otherwise."""
+        """Drop what is null, and what says of an unsupported field that it is not used.
+
+        Refuse the field otherwise.
+        """
         if not isinstance(data, Mapping):
             return data
+        if len(data) > MAX_FIELDS:
+            raise mistakes.own(f"at most {MAX_FIELDS} fields are taken.")
         given = {name: value for name, value in data.items() if value is not None}
         if found := fields.refused(given, cls.UNSUPPORTED):
             raise mistakes.own(found[1], field=found[0], code="unsupported")
@@ -127,7 +149,7 @@ class _Quiet(_Body):
 
 
 def _shape(value: object) -> str | None:
-    """Return the branch of a union by the type that was given, so that a mistake is told for that one alone."""
+    """Return the branch of a union by the type that was given: a mistake is told for it alone."""
     if isinstance(value, str):
         return TEXT
     if isinstance(value, (list, tuple)):
@@ -135,14 +157,16 @@ def _shape(value: object) -> str | None:
     return OBJECT if isinstance(value, (Mapping, pydantic.BaseModel)) else None
 
 
-def _by_shape(sentence: str) -> Discriminator:
-    """Return what chooses a branch by its shape. `sentence` is for a value that has none of the shapes."""
-    return Discriminator(
-        _shape,
-        custom_error_type=mistakes.OWN,
-        custom_error_message="{sentence}",
-        custom_error_context={"sentence": sentence, "field": "", "code": errors.BadRequest.code},
-    )
+def _text_or_list(value: object) -> object:
+    if _shape(value) not in (TEXT, LIST):
+        raise mistakes.own("give a text or a list.")
+    return value
+
+
+def _text_or_object(value: object) -> object:
+    if _shape(value) not in (TEXT, OBJECT):
+        raise mistakes.own("give a text, or an object with text.")
+    return value
 
 
 def _texts_alone(value: object) -> object:
@@ -150,14 +174,14 @@ def _texts_alone(value: object) -> object:
     first = value[0] if isinstance(value, (list, tuple)) and value else None
     if isinstance(first, (int, list, tuple)) and not isinstance(first, bool):
         raise mistakes.own(
-            "token numbers are not taken: send texts (in LangChain, check_embedding_ctx_length=False).",
+            "token numbers are not taken: send texts (in LangChain, set check_embedding_ctx_length=False).",
             code="unsupported",
         )
     return value
 
 
 def _token_numbers(value: object) -> object:
-    """Refuse keys that are not token numbers before they are looked at one by one: there may be very many."""
+    """Refuse keys that are not token numbers, before each of very many is looked at."""
     if not isinstance(value, Mapping):
         return value
     if len(value) > tasks.MAX_BIASES:
@@ -167,8 +191,11 @@ def _token_numbers(value: object) -> object:
     return value
 
 
-_TEXT_OR_LIST = _by_shape("give a text or a list.")
+_TEXT_OR_LIST = pydantic.BeforeValidator(_text_or_list)
 _TOKEN = re.compile(r"[0-9]{1,10}", re.ASCII)
+_STOPS = Field(max_length=tasks.MAX_STOPS)
+_INPUTS = Field(min_length=1, max_length=MAX_INPUTS)
+_PARTS = Field(max_length=MAX_MESSAGES)
 Name = Annotated[str, Strict(), Field(min_length=1, max_length=MAX_WORD)]
 Word = Annotated[str, Strict(), Field(max_length=MAX_WORD)]
 Text = Annotated[str, Strict(), Field(max_length=MAX_TEXT)]
@@ -178,11 +205,13 @@ Bias = Annotated[float, Field(ge=-100, le=100)]
 Biases = Annotated[dict[str, Bias], pydantic.BeforeValidator(_token_numbers)]
 Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 Stops = Annotated[
-    Annotated[Stop, Tag(TEXT)] | Annotated[list[Stop], Field(max_length=tasks.MAX_STOPS), Tag(LIST)],
+    Annotated[Stop, Tag(TEXT)] | Annotated[list[Stop], _STOPS, Tag(LIST)],
+    Discriminator(_shape),
     _TEXT_OR_LIST,
 ]
 Texts = Annotated[
-    Annotated[Filled, Tag(TEXT)] | Annotated[list[Filled], Field(min_length=1, max_length=MAX_INPUTS), Tag(LIST)],
+    Annotated[Filled, Tag(TEXT)] | Annotated[list[Filled], _INPUTS, Tag(LIST)],
+    Discriminator(_shape),
     _TEXT_OR_LIST,
     pydantic.BeforeValidator(_texts_alone),
 ]
@@ -199,13 +228,17 @@ class TextPart(_Part):
     def _text_alone(cls, data: object) -> object:
         kind = data.get("type") if isinstance(data, Mapping) else None
         if isinstance(kind, str) and kind != "text":
-            sentence = f"This API takes text only: parts of the type {fields.safe(kind)} are not supported."
-            raise mistakes.own(sentence, field="type", code="unsupported")
+            raise mistakes.own(
+                f"This API takes text only: parts of the type {fields.safe(kind)} are not supported.",
+                field="type",
+                code="unsupported",
+            )
         return data
 
 
 Content = Annotated[
-    Annotated[Text, Tag(TEXT)] | Annotated[list[TextPart], Field(max_length=MAX_MESSAGES), Tag(LIST)],
+    Annotated[Text, Tag(TEXT)] | Annotated[list[TextPart], _PARTS, Tag(LIST)],
+    Discriminator(_shape),
     _TEXT_OR_LIST,
 ]
 
@@ -220,7 +253,7 @@ class Message(_Part):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _as_sent_back(cls, data: object) -> object:
-        """Refuse the roles of tools; take an assistant's message without content, as an API sent it, for an empty one."""
+        """Refuse the roles of tools; take an assistant's message without content for an empty one."""
         if not isinstance(data, Mapping):
             return data
         if data.get("role") in ("tool", "function"):
@@ -233,7 +266,9 @@ class Message(_Part):
     @property
     def text(self) -> str:
         """The parts one after another, with nothing between them: as OpenAI has it."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content)
 
 
 class TextDocument(_Part):
@@ -244,7 +279,8 @@ class TextDocument(_Part):
 
 Document = Annotated[
     Annotated[Filled, Tag(TEXT)] | Annotated[TextDocument, Tag(OBJECT)],
-    _by_shape("give a text, or an object with text."),
+    Discriminator(_shape),
+    pydantic.BeforeValidator(_text_or_object),
 ]
 
 
@@ -328,7 +364,10 @@ class _Generating(_Body):
 
     @property
     def wanted_tokens(self) -> int | None:
-        """The most tokens of an answer that the client asks for. The newer name counts where both are given."""
+        """The most tokens of an answer that the client asks for.
+
+        The newer name counts where both are given.
+        """
         return self.max_completion_tokens or self.max_tokens
 
     def _unknown(self, path: str = "") -> Iterator[str]:
@@ -375,7 +414,10 @@ class ChatBody(_Generating):
         return tasks.Generate.TASK
 
     def payload(self, cap: int) -> tasks.Generate:
-        """Return the request for an engine. `cap`: the tenant's most tokens an answer. Raises BadRequest."""
+        """Return the request for an engine.
+
+        `cap`: the tenant's most tokens an answer. Raises BadRequest.
+        """
         wanted = self.wanted_tokens
         if wanted is not None and wanted > cap:
             name = "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
@@ -436,7 +478,7 @@ class RerankBody(_Quiet):
     @property
     def texts(self) -> list[str]:
         """The documents' texts."""
-        return [document if isinstance(document, str) else document.text for document in self.documents]
+        return [given if isinstance(given, str) else given.text for given in self.documents]
 
     def payload(self, _cap: int) -> tasks.Rerank:
         """Return the request for an engine: the query, then the documents."""
@@ -444,7 +486,7 @@ class RerankBody(_Quiet):
 
 
 class ExplainBody(_Generating):
-    """A chat or an embeddings body, the model left out or not, of which is asked what would happen to it.
+    """A chat or an embeddings body (the model may be left out): what would happen to it?
 
     It has all fields that the real request has, so that the same strings are classified.
     """
@@ -469,7 +511,7 @@ class ExplainBody(_Generating):
         return tasks.Embed.TASK if self.messages is None else tasks.Generate.TASK
 
     def payload(self, _cap: int) -> tasks.Generate | tasks.Embed:
-        """Return the request that would be sent to an engine, but for its tokens: nothing is run."""
+        """Return the request that an engine would get, but for its tokens: nothing is run."""
         if self.messages is not None:
             return self._generate(self.messages, 1)
         return tasks.Embed(_listed(self.input or ""), self.dimensions)
@@ -480,9 +522,9 @@ DecisionBody = ExplainBody
 
 
 def parse(kind: type[B], data: bytes | Mapping[str, object]) -> B:
-    """Return the body in JSON bytes, or in the map that a forwarded request brought (its lists may be tuples).
+    """Return the body in JSON bytes, or in the map that a forwarded request brought.
 
-    Raises BadRequest with one sentence for the first mistake.
+    In such a map, lists may be tuples. Raises BadRequest with one sentence for the first mistake.
     """
     value = _json(data) if isinstance(data, bytes) else data
     try:
@@ -499,7 +541,9 @@ async def read(request: web.Request, kind: type[B], *, most: int = MAX_BODY) -> 
 async def raw_body(request: web.Request, most: int) -> bytes:
     """Return the body's bytes, at most `most` of them. Raises TooLarge or TooSlow."""
     if (request.content_length or 0) > most:
-        raise errors.TooLarge(f"The body has {request.content_length} bytes; at most {most} are taken.")
+        raise errors.TooLarge(
+            f"The body has {request.content_length} bytes; at most {most} are taken.",
+        )
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             raw = await request.read()
@@ -515,7 +559,8 @@ _PLACE = re.compile(r"line \d+ column \d+")
 
 def _json(data: bytes) -> object:
     try:
-        # Keys alone are cached: the cache is the process's own, and a short value may be a password.
+        # Keys alone are cached: the cache is the process's own, and a short value may be a
+        # password.
         value: object = pydantic_core.from_json(data, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
         place = _PLACE.search(str(error))

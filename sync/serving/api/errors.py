@@ -1,6 +1,6 @@
 """Our errors as OpenAI's error object and an HTTP status.
 
-An error that is not ours, or an object with more than a sentence in it, never reaches a client: it may hold anything.
+The words of an error that is not ours never reach a client: they may hold anything.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sync.policy.decide import Reason
 from sync.serving.api import codes
 
 MAX_WAIT_S = 24 * 3600
-"""Seconds of a `retry-after`: who is to come back later than in a day is better told so by a person."""
+"""Seconds of a `retry-after`: no client waits for longer, and an agent may say anything."""
 
 
 class BadRequest(errors.Refused):
@@ -42,7 +42,10 @@ class TooSlow(errors.Refused):
 
 
 class UnsupportedEncoding(errors.Refused):
-    """The body is compressed. What expands is not taken: a small body could become a very large one."""
+    """The body is compressed.
+
+    What expands is not taken: a small body could become a very large one.
+    """
 
     code = "unsupported_encoding"
 
@@ -83,23 +86,28 @@ def body_of(error: Exception, request_id: str) -> dict[str, object]:
     }
     reasons = told.fields.get("reasons")
     if isinstance(reasons, tuple):
-        inner["reasons"] = [{"rule": r.rule, "why": r.why} for r in reasons if isinstance(r, Reason)]
+        inner["reasons"] = [{"rule": reason.rule, "why": reason.why} for reason in reasons if isinstance(reason, Reason)]
     return {"error": inner}
 
 
 def response_of(error: Exception, request_id: str) -> web.Response:
     """Return the whole answer, with `retry-after` where trying again makes sense."""
     told = ours(error)
-    headers = {f"x-ringfence-{name}": str(told.fields[name]) for name in ("level", "decision") if name in told.fields}
+    known = [name for name in ("level", "decision") if name in told.fields]
+    headers = {f"x-ringfence-{name}": str(told.fields[name]) for name in known}
     if allow := told.fields.get("allow"):
         headers["allow"] = str(allow)
     wait = getattr(told, "retry_after_s", 0.0)
-    # An agent says how long: NaN and what is below 0 say nothing, and infinity is not a number of seconds.
+    # An agent says how long: NaN and what is below 0 say nothing, and infinity is not a number of
+    # seconds.
     if wait > 0:
         headers["retry-after"] = str(max(1, math.ceil(min(wait, MAX_WAIT_S))))
     return web.Response(
         status=codes.status_of(told),
-        body=json.dumps(body_of(told, request_id), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"),
+        body=json.dumps(body_of(told, request_id), ensure_ascii=False, allow_nan=False).encode(
+            "utf-8",
+            "replace",
+        ),
         content_type="application/json",
         headers=headers,
     )
@@ -113,17 +121,25 @@ def ours(error: Exception) -> errors.RingfenceError:
 
 
 def of_aiohttp(error: web.HTTPException, path: str = "") -> errors.RingfenceError | None:
-    """Return aiohttp's own refusal in our words; None for what is not an error. `path`: what was asked for."""
+    """Return aiohttp's own refusal in our words; None for what is not an error.
+
+    `path`: what was asked for.
+    """
     if error.status < HTTPStatus.BAD_REQUEST:
         return None
     match error:
         case web.HTTPRequestEntityTooLarge():
             return TooLarge("The request body is larger than is taken here.")
         case web.HTTPNotFound():
-            return NotFound(f"There is nothing at {path[:100]!r}: check the path. A client's base URL ends in /v1.")
+            return NotFound(
+                f"There is nothing at {path[:100]!r}. A client's base URL ends in /v1.",
+            )
         case web.HTTPMethodNotAllowed():
             allow = ", ".join(sorted(error.allowed_methods))
-            return NotAllowed(f"{error.method[:20]} is not taken at {path[:100]!r}: use {allow}.", allow=allow)
+            return NotAllowed(
+                f"{error.method[:20]} is not taken at {path[:100]!r}: use {allow}.",
+                allow=allow,
+            )
         case web.HTTPExpectationFailed():
             return BadRequest("expect: 100-continue alone is taken.", param="expect")
     return BadRequest("The request is not one that is taken here.")

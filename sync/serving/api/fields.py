@@ -1,7 +1,7 @@
-"""What OpenAI's clients send beside the fields that are taken: what is refused by name, and what is named as ignored.
+"""What clients send beside the fields that are taken: refused by name, or ignored and named.
 
-A field that would change the answer is refused, unless its value says what happens anyhow (no tools, text alone).
-All other fields are harmless, or nobody knows them: they are ignored, and the answer names them.
+A field that would change the answer is refused, unless its value says what happens anyhow (no tools,
+text alone). All other fields are harmless, or not known: they are ignored, and the answer names them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from itertools import islice
 MAX_NAME = 64
 """Characters of a field's name in an answer: the longest of OpenAI's has 24."""
 MAX_NAMED = 100
-"""Ignored fields that are named: a body can have hundreds of thousands, and a header has room for a few dozen."""
+"""Ignored fields that are named: a header has room for a few dozen."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.\-]")
 """What may not stand in a header as it is; a field's name is any text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
-    """Why a field is not taken. `words`: values that change nothing; `empty`: so does an empty or false one."""
+    """Why a field is not taken.
+
+    `words`: values that change nothing; `empty`: so does an empty or false one.
+    """
 
     sentence: str
     words: tuple[object, ...] = ()
@@ -32,7 +35,7 @@ class Unsupported:
         return (self.empty and not value) or value in self.words
 
 
-_TOOLS = "this API calls no tools: leave it out, or have the answer in a form of yours with response_format."
+_TOOLS = "this API calls no tools: leave it out. response_format holds an answer to a form of yours."
 _GRAMMAR = "this API holds answers to a form by response_format alone."
 _THINKING = "how a model thinks cannot be set here: leave it out."
 _SAMPLING = "this way of choosing tokens is not supported: leave it out."
@@ -51,7 +54,7 @@ CHAT: Mapping[str, Unsupported] = {
     "reasoning": Unsupported(_THINKING, empty=False),
     "thinking": Unsupported(_THINKING, empty=False),
     "enable_thinking": Unsupported(_THINKING, empty=False),
-    "verbosity": Unsupported("how long an answer is cannot be set here, but for max_tokens.", empty=False),
+    "verbosity": Unsupported("the length of an answer is set by max_tokens alone.", empty=False),
     "structured_outputs": Unsupported(_GRAMMAR),
     "grammar": Unsupported(_GRAMMAR),
     "chat_template": Unsupported(_TEMPLATE),
@@ -79,15 +82,21 @@ GUIDED = "guided_"
 """How vLLM's fields begin that hold an answer to a form."""
 GUIDED_FIELD = Unsupported(_GRAMMAR)
 MESSAGE: Mapping[str, Unsupported] = {
-    "tool_calls": Unsupported("this API knows no tools: send the conversation without calls of tools."),
-    "function_call": Unsupported("this API knows no tools: send the conversation without calls of tools."),
+    "tool_calls": Unsupported(
+        "this API knows no tools: send the conversation without calls of tools.",
+    ),
+    "function_call": Unsupported(
+        "this API knows no tools: send the conversation without calls of tools.",
+    ),
     "refusal": Unsupported("a refusal cannot be sent back: send it as content."),
     "audio": Unsupported("this API takes text only."),
 }
 EMBEDDINGS: Mapping[str, Unsupported] = {
     "input_type": Unsupported("the model embeds every text in the same way: leave it out."),
     "prompt_name": Unsupported("the model embeds every text in the same way: leave it out."),
-    "truncate_prompt_tokens": Unsupported("a text is cut where the model's own limit is, and marked so."),
+    "truncate_prompt_tokens": Unsupported(
+        "a text is cut where the model's own limit is, and marked so.",
+    ),
 }
 NOTHING: Mapping[str, Unsupported] = {}
 

@@ -26,29 +26,38 @@ def api_key(request: web.Request) -> str:
     """
     values = request.headers.getall("authorization", [])
     if len(values) > 1:
-        raise BadRequest("authorization: the request has several of them; send one.", param="authorization")
+        raise BadRequest(
+            "authorization: the request has several of them; send one.",
+            param="authorization",
+        )
     value = values[0] if values else ""
     return value[len(BEARER) :].strip() if value[: len(BEARER)].lower() == BEARER else ""
 
 
 def trace(request: web.Request) -> str:
-    """Return the caller's traceparent (W3C Trace Context), or an empty text where it sent none or a malformed one."""
+    """Return the caller's traceparent (W3C Trace Context), or an empty text without a valid one."""
     value = request.headers.get("traceparent", "")
     return value if _TRACEPARENT.fullmatch(value) else ""
 
 
 def subject(request: web.Request) -> str:
-    """Return whom the request is about, by the app's own id for that person. Raises BadRequest where it is too long."""
+    """Return whom the request is about, by the app's own id for that person.
+
+    Raises BadRequest where it is too long.
+    """
     value = request.headers.get("x-ringfence-subject", "")
     if len(value) > MAX_SUBJECT:
-        raise BadRequest(f"x-ringfence-subject: at most {MAX_SUBJECT} characters are taken.", param="x-ringfence-subject")
+        raise BadRequest(
+            f"x-ringfence-subject: at most {MAX_SUBJECT} characters are taken.",
+            param="x-ringfence-subject",
+        )
     return value
 
 
 def declared_level(request: web.Request) -> Level:
     """Return the level that is declared; it can only raise. Raises BadRequest where it is not one.
 
-    Several headers and lists count as the highest: what a gateway adds as a floor, an app cannot undo.
+    Several headers and lists count as the highest: a floor that a gateway adds, no app can undo.
     """
     values = request.headers.getall("x-ringfence-level", [])
     words = [word.strip() for value in values for word in value.split(",")]
@@ -57,16 +66,23 @@ def declared_level(request: web.Request) -> Level:
     try:
         return max(Level.of(word) for word in [word for word in words if word] or words)
     except ValueError as error:
-        raise BadRequest(f"x-ringfence-level: {error}.", param="x-ringfence-level", code="invalid_level") from error
+        raise BadRequest(
+            f"x-ringfence-level: {error}.",
+            param="x-ringfence-level",
+            code="invalid_level",
+        ) from error
 
 
 def encoding(request: web.Request) -> str:
     """Return the body's content-encoding, or an empty text for none. `identity` is none."""
     values = ",".join(request.headers.getall("content-encoding", [])).split(",")
-    return ", ".join(word.strip() for word in values if word.strip().lower() not in ("", "identity"))
+    words = [word.strip() for word in values]
+    return ", ".join(word for word in words if word.lower() not in ("", "identity"))
 
 
 def ignored(names: Sequence[str]) -> str:
-    """Return the value of `x-ringfence-ignored`: as many of the names as MAX_IGNORED characters hold, whole ones."""
+    """Return the value of `x-ringfence-ignored`: as many whole names as MAX_IGNORED characters hold."""
     said = ", ".join(names)
-    return said if len(said) <= MAX_IGNORED else said[: said.rindex(", ", 0, MAX_IGNORED - 4)] + ", ..."
+    if len(said) <= MAX_IGNORED:
+        return said
+    return said[: said.rindex(", ", 0, MAX_IGNORED - 4)] + ", ..."

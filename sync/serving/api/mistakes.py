@@ -1,7 +1,7 @@
-"""What is wrong with a body, in a sentence of ours: the field's path, and what to give there. The reader of pydantic's errors.
+"""What is wrong with a body, in a sentence of ours: the field's path, and what to give there.
 
-No word of pydantic's reaches a client: its error types are looked up in one table, and what is not in it has a sentence
-that fits anything.
+No word of pydantic's reaches a client: its error types are looked up in one table, and what is not in
+it has a sentence that fits anything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OWN = "ringfence"
 TEXT, LIST, OBJECT = "<text>", "<list>", "<object>"
 """Tags of the branches of a union. They are in pydantic's paths, and not in ours."""
 MAX_PATH = 200
-"""Characters of a field's path: the deepest of ours has 60, but a key of a map is the client's own text."""
+"""Characters of a field's path: ours have under 60, but a key of a map is the client's own text."""
 _MARKS = frozenset({TEXT, LIST, OBJECT, "[key]"})
 _NOUNS = {
     "messages": "messages",
@@ -34,9 +34,16 @@ Context = Mapping[str, Any]
 
 
 def own(sentence: str, *, field: str = "", code: str = BadRequest.code) -> PydanticCustomError:
-    """Return an error for a validator to raise. `field`: where it is, below the place of the validator."""
+    """Return an error for a validator to raise.
+
+    `field`: where it is, below the place of the validator.
+    """
     # The sentence goes in as a value: pydantic reads braces in a template as places to fill in.
-    return PydanticCustomError(OWN, "{sentence}", {"sentence": sentence, "field": field, "code": code})
+    return PydanticCustomError(
+        OWN,
+        "{sentence}",
+        {"sentence": sentence, "field": field, "code": code},
+    )
 
 
 def of(error: pydantic.ValidationError) -> BadRequest:
@@ -68,7 +75,7 @@ def _bound(words: str, name: str) -> Callable[[Context, str], str]:
     def sentence(context: Context, _noun: str) -> str:
         limit = context[name]
         whole = isinstance(limit, int)
-        return f"give a whole number {words} {limit}." if whole else f"give a number {words} {limit:g}."
+        return f"give a {'whole ' if whole else ''}number {words} {limit if whole else f'{limit:g}'}."
 
     return sentence
 

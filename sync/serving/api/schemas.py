@@ -1,6 +1,7 @@
-"""Whether a JSON schema that a client sends can be carried: bounded in depth and size, and its numbers are JSON's.
+"""Whether a client's JSON schema can be carried: it is bounded in depth and size.
 
-It goes to the engine as it is, by msgpack: what that cannot carry, or what no reader should have to walk, is refused here.
+It goes to the engine as it is, by msgpack: what that cannot carry, or what no reader should have to
+walk, is refused here.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import math
 from collections.abc import Mapping
 
 MAX_DEPTH = 64
-"""Levels of nesting: people's schemas have under 20, generated ones under 40, and recursive readers end near 1,000."""
+"""Levels of nesting: generated schemas have under 40, and recursive readers end near 1,000."""
 MAX_NODES = 20_000
 """Values of a schema: a hundred times what OpenAI takes, and some milliseconds to walk."""
 MIN_INT, MAX_INT = -(2**63), 2**64 - 1
@@ -45,9 +46,11 @@ def _problem_of(value: object) -> str:
         case bool() | None | str() | list() | tuple():
             return ""
         case int():
-            return "" if MIN_INT <= value <= MAX_INT else "a whole number in the schema has over 64 bits."
+            fits = MIN_INT <= value <= MAX_INT
+            return "" if fits else "a whole number in the schema has over 64 bits."
         case float():
             return "" if math.isfinite(value) else "a number in the schema is not finite."
         case Mapping():
-            return "" if all(isinstance(key, str) for key in value) else "the names in a schema are texts."
+            named = all(isinstance(key, str) for key in value)
+            return "" if named else "the names in a schema are texts."
     return "the schema has a value that JSON does not have."

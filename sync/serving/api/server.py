@@ -3,7 +3,7 @@
 Invariants, each with a test of its words:
 - every answer carries the request's id, and every error is OpenAI's error object;
 - nothing that is compressed is expanded: it is refused before its body is read;
-- after 401, 413 and 415 the connection is closed, and what is still to come of the body is not read;
+- after 401, 413 and 415 the connection is closed, and the rest of the body is not taken;
 - no answer names the library or its version, and no log line has a traceback.
 """
 
@@ -26,7 +26,10 @@ TOLD = web.RequestKey("told", web.StreamResponse)
 KEEP_ALIVE_S = 75.0
 STOP_S = 10.0
 CLOSING = frozenset({401, 413, 415})
-"""Statuses after which nothing more is read: who is not known, or sends too much, does not choose what we read."""
+"""Statuses after which nothing more is taken: who is not known does not choose what we read.
+
+After a broken body there is nothing more to read either.
+"""
 OnRefused = Callable[[web.Request, kit_errors.RingfenceError], None]
 
 
@@ -35,7 +38,7 @@ class Server:
 
     option: the option by which a person chooses its port.
     max_body: bytes of a request's body.
-    on_refused: called with each request that is answered with an error, and the error: to count and record refusals.
+    on_refused: called with each request that is answered with an error, and that error.
     """
 
     def __init__(
@@ -47,7 +50,10 @@ class Server:
         on_refused: OnRefused | None = None,
     ) -> None:
         self._option = option
-        application = web.Application(client_max_size=max_body, middlewares=[_answering_everything(on_refused)])
+        application = web.Application(
+            client_max_size=max_body,
+            middlewares=[_answering_everything(on_refused)],
+        )
         application.add_routes(list(routes))
         application.on_response_prepare.append(_say_ids)
         self._runner = below.Runner(
@@ -63,14 +69,17 @@ class Server:
         )
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
-        """Listen, by TLS where there is a context for it; return the port. Raises Misconfigured where it is taken."""
+        """Listen, by TLS where there is a context for it; return the port.
+
+        Raises Misconfigured where it is taken.
+        """
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port, ssl_context=tls).start()
         except OSError as error:
             raise kit_errors.Misconfigured(
-                f"Cannot listen on {host}:{port} ({error.strerror or error}): is another process there? "
-                f"Choose another one with {self._option}.",
+                f"Cannot listen on {host}:{port} ({error.strerror or error}): "
+                f"is another process there? Choose another one with {self._option}.",
                 code="port_unavailable",
             ) from error
         address = self._runner.addresses[0]
@@ -99,7 +108,7 @@ def _answering_everything(on_refused: OnRefused | None) -> Middleware:
         if on_refused is not None:
             _tell(on_refused, request, refused)
         response = request.get(TOLD) or errors.response_of(refused, request_id)
-        if response.status in CLOSING:
+        if response.status in CLOSING or isinstance(refused, errors.BadHttp):
             response.force_close()
             if isinstance(request.protocol, below.Connection):
                 request.protocol.stop_reading()
@@ -109,20 +118,30 @@ def _answering_everything(on_refused: OnRefused | None) -> Middleware:
 
 
 def _in_our_words(error: Exception, request: web.Request) -> kit_errors.RingfenceError | None:
-    """Return the error that is answered: no traceback and no library's words. None for a redirect, which is not an error."""
+    """Return the error that is answered: no traceback and no library's words.
+
+    None for a redirect, which is not an error.
+    """
     if isinstance(error, kit_errors.RingfenceError):
         return error
     if isinstance(error, web.HTTPException):
         return errors.of_aiohttp(error, request.path)
     if isinstance(error, web.RequestPayloadError):
         return errors.BadHttp("The body is not whole, or its chunks are not those of HTTP/1.1.")
-    log.error("request_failed", request=request[headers.REQUEST_ID], path=request.path, error=type(error).__name__)
+    log.error(
+        "request_failed",
+        request=request[headers.REQUEST_ID],
+        path=request.path,
+        error=type(error).__name__,
+    )
     return errors.ours(error)
 
 
 def _check_encoding(request: web.Request) -> None:
     if encoding := headers.encoding(request):
-        raise errors.UnsupportedEncoding(f"content-encoding: {fields.safe(encoding)} is not taken here: send the body as it is.")
+        raise errors.UnsupportedEncoding(
+            f"content-encoding: {fields.safe(encoding)} is not taken here: send the body as it is.",
+        )
 
 
 def _tell(on_refused: OnRefused, request: web.Request, error: kit_errors.RingfenceError) -> None:
@@ -130,7 +149,11 @@ def _tell(on_refused: OnRefused, request: web.Request, error: kit_errors.Ringfen
     try:
         on_refused(request, error)
     except Exception as failed:
-        log.error("refusal_not_counted", request=request[headers.REQUEST_ID], error=type(failed).__name__)
+        log.error(
+            "refusal_not_counted",
+            request=request[headers.REQUEST_ID],
+            error=type(failed).__name__,
+        )
 
 
 async def _say_ids(request: web.Request, response: web.StreamResponse) -> None:

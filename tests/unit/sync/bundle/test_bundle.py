@@ -239,12 +239,16 @@ def test_models_and_administration_are_authorized() -> None:
     assert authorize.model(at, principal, "guide", "generate").name == "guide"
     for name, task, code in (
         ("none", "generate", "model_not_found"),
-        ("other", "generate", "model_not_allowed"),
+        ("other", "generate", "model_not_found"),
         ("guide", "embed", "model_task_mismatch"),
     ):
         with pytest.raises(errors.Refused) as refused:
             authorize.model(at, principal, name, task)
         assert refused.value.code == code
+        if code == "model_not_found":
+            assert str(refused.value).replace(name, "NAME") == (
+                "There is no model 'NAME' that you may use: GET /v1/models lists those that there are."
+            )
     with pytest.raises(authorize.Forbidden):
         authorize.administration(principal)
     authorize.administration(builders.replaced(principal, roles=("admin",)))

@@ -17,28 +17,28 @@ from sync.kit import errors
 from sync.policy.authenticate import InvalidKey
 from sync.policy.authorize import Forbidden
 from sync.policy.decide import PolicyDenied, Reason
-from sync.serving.api import answers, bodies, headers
+from sync.serving.api import answers, bodies, codes, headers
 from sync.serving.api.answers import Answered, Frames, NoAnswer, Usage
-from sync.serving.api.errors import BadRequest, Responses, TooLarge, of_aiohttp
+from sync.serving.api.errors import BadRequest, TooLarge, body_of, of_aiohttp
 from sync.serving.api.server import TOLD, Server
 from sync.serving.ask import Ask
 from sync.serving.limits import LimitReached
+from sync.wire import strings
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Lost(errors.Retryable):
-    """An error that only this test's side knows."""
+    """An error whose code nobody knows: its family decides."""
 
-
-class Told(errors.RingfenceError):
-    """An error whose code decides."""
+    code = "nobody_knows"
 
 
 RAISED = {
     "key": InvalidKey("no key"), "forbidden": Forbidden("no"), "limit": LimitReached("slowly", retry_after_s=2.5), "lost": Lost("gone"),
     "policy": PolicyDenied("nowhere", reasons=(Reason("r", "why"),), level="restricted", decision="dec_1"),
-    "coded": Told("full", code="overloaded"), "uncoded": Told("odd", code="odd"), "inside": ZeroDivisionError("secret words"),
+    "coded": errors.RingfenceError("full", code="agent_lost"), "uncoded": errors.RingfenceError("odd", code="odd"),
+    "inside": ZeroDivisionError("secret words"), "never": errors.Retryable("later", retry_after_s=float("inf")),
     "large": TooLarge("large"), "badly": BadRequest("wrong", param="x"), "aiohttp": web.HTTPMethodNotAllowed("GET", ["POST"]),
 }  # fmt: skip
 
@@ -49,13 +49,13 @@ async def site() -> AsyncIterator[str]:
 
     async def chat(request: web.Request) -> web.StreamResponse:
         body = await bodies.read(request, bodies.ChatBody)
-        ask = body.ask(request, 100)
-        return web.json_response({"payload": ask.payload, "texts": ask.texts, "batch": ask.batch, "level": ask.declared.label, "trace": ask.trace, "no_store": ask.no_store, "max_tokens": ask.max_tokens})  # fmt: skip
+        made = body.payload(100)
+        return web.json_response({"texts": strings.of(made), "max_tokens": made.max_tokens, "batch": body.batch, "level": headers.declared_level(request).label, "trace": headers.trace(request), "subject": headers.subject(request), "key": headers.api_key(request)})  # fmt: skip
 
     async def other(request: web.Request) -> web.StreamResponse:
-        kind = {"embeddings": bodies.EmbeddingsBody, "rerank": bodies.RerankBody, "classify": bodies.ClassifyBody, "decisions": bodies.DecisionBody}[request.match_info["kind"]]  # fmt: skip
-        ask: Ask = (await bodies.read(request, kind)).ask(request, 0)  # type: ignore[attr-defined]
-        return web.json_response({"task": ask.task, "texts": ask.texts, "payload": ask.payload})
+        kind = {"embeddings": bodies.EmbeddingsBody, "rerank": bodies.RerankBody, "classify": bodies.ClassifyBody, "explain": bodies.ExplainBody}[request.match_info["kind"]]  # fmt: skip
+        body: bodies.Body = await bodies.read(request, kind)
+        return web.json_response({"task": body.task, "texts": strings.of(body.payload(0))})
 
     async def fail(request: web.Request) -> web.StreamResponse:
         raise RAISED[request.match_info["name"]]
@@ -66,7 +66,7 @@ async def site() -> AsyncIterator[str]:
         await answers.write(response, frames.begin(2) + frames.piece("hé\ud83d", 1, [{"token": "h"}]))
         if "fail" in request.query:
             error = Lost("in the middle")
-            await answers.write(response, answers.event(RESPONSES.body_of(error, request[headers.REQUEST_ID])))
+            await answers.write(response, answers.event(body_of(error, request[headers.REQUEST_ID])))
             await response.write_eof()
             request[TOLD] = response
             raise error
@@ -75,15 +75,18 @@ async def site() -> AsyncIterator[str]:
         return response
 
     routes = [web.post("/chat", chat), web.post("/other/{kind}", other), web.get("/fail/{name}", fail), web.get("/stream", stream)]
-    server = Server(routes, RESPONSES, option="--port", max_body=1 << 20)
+    server = Server(
+        routes, option="--port", max_body=1 << 20, on_refused=lambda request, error: REFUSED.append((request.path, error.code))
+    )
     port = await server.start("127.0.0.1", 0)
     with pytest.raises(errors.Misconfigured, match="Choose another"):
-        await Server([], RESPONSES, option="--port").start("127.0.0.1", port)
+        await Server([], option="--port").start("127.0.0.1", port)
     yield f"http://127.0.0.1:{port}"
     await server.stop()
 
 
-RESPONSES = Responses(((Lost, 502),), by_code={Told: 500})
+REFUSED: list[tuple[str, str]] = []
+"""What the hook was told."""
 
 
 @pytest.fixture
@@ -95,38 +98,49 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 SAY = {"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}
 
 
-async def test_a_chat_body_becomes_a_payload_with_only_what_was_asked_for(site: str, http: aiohttp.ClientSession) -> None:
-    sent = {"x-ringfence-level": "internal", "traceparent": TRACE, "cache-control": "no-store"}
+async def test_a_request_is_read_with_its_headers(site: str, http: aiohttp.ClientSession) -> None:
+    sent = {"x-ringfence-level": "internal", "traceparent": TRACE, "x-ringfence-subject": "jane", "authorization": "bearer  k "}
     async with http.post(f"{site}/chat", json=SAY, headers=sent) as response:
         told = await response.json()
         assert response.headers["traceparent"] == TRACE and response.headers["x-request-id"].startswith("req_")
-    assert told["texts"] == ["ab"] and told["level"] == "internal" and told["trace"] == TRACE and told["no_store"]
-    assert set(told["payload"]) == {"messages", "max_tokens", "temperature", "top_p", "seed", "stop"}
-    assert told["payload"]["max_tokens"] == 100 and told["max_tokens"] is None
-    more = {
-        **SAY, "n": 2, "top_k": 3, "logprobs": True, "top_logprobs": 2, "stop": "x", "service_tier": "flex", "max_completion_tokens": 7,
-        "logit_bias": {"5": -1}, "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
-    }  # fmt: skip
-    async with http.post(f"{site}/chat", json=more) as response:
-        told = await response.json()
-    payload = told["payload"]
-    assert (payload["n"], payload["top_k"], payload["top_logprobs"], payload["stop"], payload["max_tokens"]) == (2, 3, 2, ["x"], 7)
-    assert payload["logit_bias"] == {"5": -1} and told["batch"]
-    assert payload["response_format"]["json_schema"]["schema"] == {"type": "object"}
+        assert response.headers["server"] == "ringfence"
+    assert (told["texts"], told["level"], told["trace"], told["subject"], told["key"]) == (["ab"], "internal", TRACE, "jane", "k")
+    assert told["max_tokens"] == 100 and not told["batch"]
+
+
+LEVELS = {
+    "two headers": (["public", "restricted"], "restricted"), "a list": (["public, confidential,internal"], "confidential"),
+    "both": (["internal", "public,,  Restricted "], "restricted"), "none": ([], "public"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEVELS)
+async def test_several_declared_levels_count_as_the_highest(site: str, http: aiohttp.ClientSession, name: str) -> None:
+    values, level = LEVELS[name]
+    async with http.post(f"{site}/chat", json=SAY, headers=[("x-ringfence-level", value) for value in values]) as response:
+        assert (await response.json())["level"] == level
+
+
+async def test_two_keys_are_refused(site: str, http: aiohttp.ClientSession) -> None:
+    async with http.post(
+        f"{site}/chat", json=SAY, headers=[("authorization", "Bearer a"), ("authorization", "Bearer b")]
+    ) as response:
+        error = (await response.json())["error"]
+    assert (response.status, error["param"]) == (400, "authorization")
 
 
 WRONG = {
     "no JSON": ("/chat", b"{", 400, "invalid_json", None), "no object": ("/chat", b"[]", 400, "invalid_request", None),
     "no messages": ("/chat", {"model": "m", "messages": []}, 400, "invalid_request", "messages"),
-    "a part that is no text": ("/chat", {"model": "m", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "invalid_request", None),
+    "a part that is no text": ("/chat", {"model": "m", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "unsupported", "messages.0.content.0.type"),
     "too many tokens": ("/chat", {**SAY, "max_tokens": 101}, 400, "max_tokens_exceeded", "max_tokens"),
-    "tools": ("/chat", {**SAY, "tools": [{}]}, 400, "invalid_request", "tools"),
+    "tools": ("/chat", {**SAY, "tools": [{}]}, 400, "unsupported", "tools"),
     "a form without its schema": ("/chat", {**SAY, "response_format": {"type": "json_schema"}}, 400, "invalid_request", "response_format"),
     "a bias over its limit": ("/chat", {**SAY, "logit_bias": {"1": 101}}, 400, "invalid_request", None),
     "scores of nothing": ("/chat", {**SAY, "top_logprobs": 1}, 400, "invalid_request", None),
     "an empty text": ("/other/embeddings", {"model": "m", "input": ["a", ""]}, 400, "invalid_request", "input"),
     "an empty document": ("/other/rerank", {"model": "m", "query": "q", "documents": [{"text": ""}]}, 400, "invalid_request", "documents"),
-    "both of two": ("/other/decisions", {"input": "x", "messages": SAY["messages"]}, 400, "invalid_request", None),
+    "both of two": ("/other/explain", {"input": "x", "messages": SAY["messages"]}, 400, "invalid_request", None),
     "a body over the server's cap": ("/chat", b"x" * (2 << 20), 413, "request_too_large", None),
 }  # fmt: skip
 
@@ -144,12 +158,15 @@ async def test_a_wrong_body_is_told_by_its_field(site: str, http: aiohttp.Client
 async def test_a_level_that_is_none_is_refused(site: str, http: aiohttp.ClientSession) -> None:
     async with http.post(f"{site}/chat", json=SAY, headers={"x-ringfence-level": "cosmic"}) as response:
         assert (response.status, (await response.json())["error"]["code"]) == (400, "invalid_level")
+    for value in ("", ",", "public, cosmic"):
+        async with http.post(f"{site}/chat", json=SAY, headers={"x-ringfence-level": value}) as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (400, "invalid_level")
 
 
 TEXTS = {
     "embeddings": ({"model": "m", "input": "a"}, "embed", ["a"]), "classify": ({"input": ["a", "b"]}, "classify", ["a", "b"]),
     "rerank": ({"model": "m", "query": "q", "documents": ["a", {"text": "b"}]}, "rerank", ["q", "a", "b"]),
-    "decisions": ({"messages": SAY["messages"]}, "generate", ["ab"]),
+    "explain": ({"messages": SAY["messages"]}, "generate", ["ab"]),
 }  # fmt: skip
 
 
@@ -162,8 +179,8 @@ async def test_every_text_of_a_body_is_classified(site: str, http: aiohttp.Clien
 
 
 STATUSES = {
-    "key": (401, "invalid_api_key"), "forbidden": (403, "forbidden"), "limit": (429, "rate_limit_exceeded"), "lost": (502, "unavailable"),
-    "policy": (403, "policy_denied"), "coded": (503, "overloaded"), "uncoded": (500, "odd"), "inside": (500, "internal_error"),
+    "key": (401, "invalid_api_key"), "forbidden": (403, "forbidden"), "limit": (429, "rate_limit_exceeded"), "lost": (503, "nobody_knows"),
+    "policy": (403, "policy_denied"), "coded": (502, "agent_lost"), "uncoded": (500, "odd"), "inside": (500, "internal_error"), "never": (503, "unavailable"),
     "large": (413, "request_too_large"), "badly": (400, "invalid_request"), "aiohttp": (405, "method_not_allowed"),
 }  # fmt: skip
 
@@ -174,8 +191,11 @@ async def test_errors_have_their_status_and_openais_form(site: str, http: aiohtt
         error = (await response.json())["error"]
     assert (response.status, error["code"]) == STATUSES[name]
     assert error["request_id"] == response.headers["x-request-id"] and "secret" not in error["message"]
+    assert REFUSED[-1] == (f"/fail/{name}", STATUSES[name][1]), "whoever counts refusals is told"
     if name == "limit":
         assert response.headers["retry-after"] == "3"
+    if name == "never":
+        assert response.headers["retry-after"] == "86400"
     if name == "policy":
         assert error["reasons"] == [{"rule": "r", "why": "why"}] and response.headers["x-ringfence-level"] == "restricted"
 
@@ -183,6 +203,11 @@ async def test_errors_have_their_status_and_openais_form(site: str, http: aiohtt
 async def test_a_path_that_is_none_is_told_so(site: str, http: aiohttp.ClientSession) -> None:
     async with http.get(f"{site}/nothing") as response:
         assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
+    async with http.put(f"{site}/chat") as response:
+        assert (
+            response.headers["allow"] == "POST"
+            and (await response.json())["error"]["message"] == "PUT is not taken at '/chat': use POST."
+        )
     assert of_aiohttp(web.HTTPNotModified()) is None
 
 
@@ -206,6 +231,7 @@ async def test_a_stream_has_openais_events(site: str, http: aiohttp.ClientSessio
 async def test_an_error_in_a_stream_is_an_event_and_nothing_follows(site: str, http: aiohttp.ClientSession) -> None:
     *_, last = await events(http, f"{site}/stream?fail=1")
     assert last["error"]["message"] == "in the middle"  # type: ignore[index]
+    assert REFUSED[-1] == ("/stream", "nobody_knows")
 
 
 def test_whole_answers() -> None:
@@ -228,6 +254,11 @@ def test_whole_answers() -> None:
     with pytest.raises(NoAnswer):
         answers.ranking({"scores": (1.0,)}, body, Usage(1))
     assert answers.respond({"a": "\ud83d"}, {"x": "y"}).body == b'{"a": "?"}'
+    for number in (float("nan"), float("inf")):
+        for write in (answers.event, lambda body: answers.respond(body, {})):
+            with pytest.raises(NoAnswer, match="not finite") as refused:
+                write({"a": [number]})
+            assert codes.status_of(refused.value) == 502 and refused.value.code == "bad_answer"
 
 
 async def test_a_client_that_reads_too_slowly_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
