@@ -181,9 +181,7 @@ class Hub:
             apply=self.publisher.apply,
         )
         surface = Surface(self.parts)
-        self.server = Server(
-            [*surface.routes(), *administration.routes()], option="--port", on_refused=surface.on_refused
-        )
+        self.server = Server([*surface.routes(), *administration.routes()], option="--port", on_refused=surface.on_refused)
         self.supervisor = Supervisor(os.environ, self.journal.answer)
         self._fleet = FleetMeters(self.registry)
         self._line_up = self.registry.gauge("ringfence_broker_connected", "Whether the line to the broker is up.")

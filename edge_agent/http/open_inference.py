@@ -23,6 +23,7 @@ from sync.serving import exchange as exchanges
 from sync.serving.api import answers, bodies, headers, outgoing
 from sync.serving.api.handlers import Surface
 from sync.serving.ask import Ask
+from sync.serving.outcome import Outcome
 from sync.wire import tasks, types
 
 TASK = "tensors"
@@ -101,7 +102,7 @@ class OpenInference:
         call = self.surface.call(request)
         async with self.surface.refusals(call, task=TASK, model=request.match_info["name"]):
             self._folder(request)
-            body = await bodies.read_as(request, InferBody, most=MAX_BODY)
+            body = await bodies.read(request, InferBody, most=MAX_BODY)
             ask = Ask(
                 request=call.id,
                 payload=_payload(body),
@@ -111,12 +112,10 @@ class OpenInference:
                 unread=True,
             )
         async with exchanges.exchange(self.surface.parts, call.principal, ask, call.key) as exchange:
-            outcome = (await exchange.complete()).outcome
-            result = outcome.result
-            outputs = [types.plain(tensor) for tensor in result.outputs] if isinstance(result, tasks.Inferred) else []
             version = self.repository.manifest(self._folder(request)).version
-            told = {"model_name": ask.model, "model_version": version, "id": body.id or ask.request, "outputs": outputs}
-            return answers.respond(told, outgoing.headers(self.surface.parts, exchange))
+            told = {"model_name": ask.model, "model_version": version, "id": body.id or ask.request}
+            data = await exchange.complete(lambda outcome: answers.encoded({**told, "outputs": _outputs(outcome)}))
+            return answers.respond(data, outgoing.headers(self.surface.parts, exchange))
 
     def _folder(self, request: web.Request) -> str:
         """The model's folder here. Raises InvalidKey, UnknownModel, Forbidden or NotServedHere."""
@@ -128,6 +127,11 @@ class OpenInference:
         if version is not None and self.repository.manifest(folder).version != version:
             raise UnknownModel(f"The version '{version[:100]}' of '{name[:100]}' is not the one that is used.")
         return folder
+
+
+def _outputs(outcome: Outcome) -> list[Any]:
+    result = outcome.result
+    return [types.plain(tensor) for tensor in result.outputs] if isinstance(result, tasks.Inferred) else []
 
 
 def _payload(body: InferBody) -> tasks.Tensors:

@@ -114,7 +114,14 @@ class SiteExecutor:
         )
         self._guard.admit(run.ticket)
         source = LocalSource(self._runner, run)
-        return Replies(source, request=run.request, deadline=order.deadline, clock=self._clock, window=run.window)
+        return Replies(
+            source,
+            request=run.request,
+            deadline=order.deadline,
+            clock=self._clock,
+            code_of=codes.of_hub,
+            window=run.window,
+        )
 
     def ended(self, place: Place, error: BaseException | None) -> None:
         """Note nothing: there is one place of each kind."""

@@ -61,7 +61,14 @@ class Forwarder:
             name="The hub",
             code=HUB_LOST,
         )
-        return Replies(source, request=ask.request, deadline=order.deadline, clock=self._clock, window=window)
+        return Replies(
+            source,
+            request=ask.request,
+            deadline=order.deadline,
+            clock=self._clock,
+            code_of=codes.of_hub,
+            window=window,
+        )
 
     def _session_to(self, key: SealingKey) -> HubSession:
         now = self._clock.monotonic()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from contextlib import aclosing
 
 from sync.bundle.snapshot import Agent, Snapshot
 from sync.bus.port import Bus, Incoming
@@ -167,14 +168,16 @@ async def _answer(exchange: Exchange, forward: Forward, sender: Sender) -> None:
     await exchange.begin()
     await sender.say(_placed(exchange, forward.request))
     if forward.stream:
-        async for delta in exchange.stream():
-            await sender.piece(delta.text, delta.choice, tasks.pack_scores(delta.scores))
-        answered = exchange.answered
+        async with aclosing(exchange.stream()) as deltas:
+            async for delta in deltas:
+                await sender.piece(delta.text, delta.choice, tasks.pack_scores(delta.scores))
+        outcome = exchange.answered.outcome
+        result = tasks.pack(outcome.result_for_reader(streamed=True))
     else:
-        answered = await exchange.complete()
-    outcome = answered.outcome
+        outcome = exchange.outcome
+        result = await exchange.complete(lambda outcome: tasks.pack(outcome.result_for_reader(streamed=False)))
     await sender.done(
-        tasks.pack(outcome.result_for_reader(streamed=forward.stream)),
+        result,
         prompt_tokens=outcome.prompt_tokens,
         completion_tokens=outcome.completion_tokens,
         finish=outcome.finish,

@@ -9,8 +9,9 @@ Invariants, each with a law of its words in tests/laws:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from typing import TypeVar
 
 from sync.kit import errors, logs
 from sync.policy.authenticate import Principal
@@ -24,6 +25,7 @@ from sync.serving.stages import Parts, Running
 from sync.wire.messages import Chunk, Done, Placed
 
 log = logs.get("exchange")
+R = TypeVar("R")
 
 
 class Answered:
@@ -65,11 +67,18 @@ class Exchange:
                 yield delta
         await self._conclude(None)
 
-    async def complete(self) -> Answered:
-        """Return the whole answer, once its outcome is on disk."""
-        async for _ in self.stream():
-            pass
-        return self.answered
+    async def complete(self, render: Callable[[Outcome], R]) -> R:
+        """Return what `render` makes of the whole answer, once the outcome is on disk.
+
+        It is made before: where it raises, the request has failed, and that is what is recorded.
+        """
+        await self.begin()
+        async with aclosing(self._deltas()) as deltas:
+            async for _ in deltas:
+                pass
+        made = render(self.outcome)
+        await self._conclude(None)
+        return made
 
     @property
     def answered(self) -> Answered:

@@ -170,13 +170,20 @@ async def _run_at(parts: Parts, decided: Decided, outcome: Outcome, key: str, pl
         replies = await parts.executor.begin(place, order, written)
         running = Running(place, replies, await _first(replies, decided.ask, outcome))
     except BaseException as error:
-        outcome.tried.append((place.agent, zone, getattr(error, "said", None) or getattr(error, "code", "cancelled")))
+        outcome.tried.append((place.agent, zone, _word(error)))
         if replies is not None:
             await replies.close()
         parts.executor.ended(place, error)
         raise
     outcome.tried.append((place.agent, zone, ""))
     return running
+
+
+def _word(error: BaseException) -> str:
+    """Return how a place failed, for the record: an agent's own code, which a client does not get to see."""
+    if isinstance(error, RunFailed):
+        return error.said
+    return error.code if isinstance(error, errors.RingfenceError) else "cancelled"
 
 
 async def _first(replies: Replies, ask: Ask, outcome: Outcome) -> Chunk | Done:

@@ -16,7 +16,6 @@ import aiohttp
 
 from classifiers.engine import Classifier
 from classifiers.requests import RequestClassifier
-from edge_agent.http.errors import RESPONSES as SITE_RESPONSES
 from edge_agent.line.link import Mode
 from edge_agent.site.executor import SiteExecutor
 from edge_agent.site.forwarding import Forwarder
@@ -26,7 +25,6 @@ from edge_agent.work.runner import Runner
 from orchestrator.dispatch.executor import Dispatch
 from orchestrator.dispatch.forwarding import Forwarding
 from orchestrator.fleet.presence import Presence
-from orchestrator.http.errors import RESPONSES as HUB_RESPONSES
 from sync.audit import chain
 from sync.audit.journal import Journal
 from sync.bundle import snapshot
@@ -227,7 +225,8 @@ class House:
             clock=self.clock,
             tasks=self.tasks,
         )
-        server = Server(Surface(parts, HUB_RESPONSES).routes(), HUB_RESPONSES, option="--port")
+        surface = Surface(parts)
+        server = Server(surface.routes(), option="--port", on_refused=surface.on_refused)
         return Node("hub", bus, journal, parts, recorder, server)
 
     async def _make_site(self, name: str) -> Node:
@@ -270,7 +269,8 @@ class House:
             request_s=30.0,
             mode=lambda: executor.mode,
         )
-        server = Server(Surface(parts, SITE_RESPONSES).routes(), SITE_RESPONSES, option="--http-port")
+        surface = Surface(parts)
+        server = Server(surface.routes(), option="--http-port", on_refused=surface.on_refused)
         node = Node(name, bus, journal, parts, recorder, server, runner=runner, guard=guard, link=line)
         await self._listen(node, me, AgentSessions(me, keys.opener, self._keys["hub"].signer.public_key, self.clock), runner)
         return node

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from sync.kit import errors
 from sync.serving.api.bodies import RerankBody
+from sync.wire import tasks, types
 
 WRITE_TIMEOUT_S = 30.0
 """Seconds that one write to a slow client may take before its stream ends."""
@@ -45,22 +46,13 @@ class Usage:
         }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """One of the answers to a prompt. `scores`: its tokens' log probabilities in OpenAI's form, or nothing."""
-
-    text: str
-    finish: str
-    scores: Sequence[object] = ()
-
-
-def completion(request: str, model: str, answers: Sequence[Answered], usage: Usage) -> dict[str, object]:
+def completion(request: str, model: str, answers: Sequence[tasks.Answer], usage: Usage) -> dict[str, object]:
     """A chat.completion."""
     choices = [
         {
             "index": i,
             "message": {"role": "assistant", "content": answer.text},
-            "logprobs": {"content": list(answer.scores)} if answer.scores else None,
+            "logprobs": _scores(answer.scores),
             "finish_reason": answer.finish,
         }
         for i, answer in enumerate(answers)
@@ -69,6 +61,10 @@ def completion(request: str, model: str, answers: Sequence[Answered], usage: Usa
         "id": f"chatcmpl-{request}", "object": "chat.completion", "created": int(time.time()), "model": model,
         "choices": choices, "usage": usage.told(generated=True),
     }  # fmt: skip
+
+
+def _scores(scores: Sequence[tasks.TokenScore]) -> dict[str, object] | None:
+    return {"content": [types.plain(score) for score in scores]} if scores else None
 
 
 class Frames:
@@ -84,7 +80,7 @@ class Frames:
         """The first event of each answer: who speaks."""
         return b"".join(self._event(number, {"role": "assistant", "content": ""}) for number in range(choices))
 
-    def piece(self, text: str, choice: int = 0, scores: Sequence[object] = ()) -> bytes:
+    def piece(self, text: str, choice: int = 0, scores: Sequence[tasks.TokenScore] = ()) -> bytes:
         return self._event(choice, {"content": text}, scores)
 
     def end(self, finishes: Mapping[int, str], usage: Usage) -> bytes:
@@ -94,16 +90,18 @@ class Frames:
             last += event({**self._base, "choices": [], "usage": usage.told(generated=True)})
         return last + b"data: [DONE]\n\n"
 
-    def _event(self, choice: int, delta: dict[str, object], scores: Sequence[object] = (), finish: str | None = None) -> bytes:
+    def _event(
+        self, choice: int, delta: dict[str, object], scores: Sequence[tasks.TokenScore] = (), finish: str | None = None
+    ) -> bytes:
         told = {
-            "index": choice, "delta": delta, "logprobs": {"content": list(scores)} if scores else None, "finish_reason": finish,
+            "index": choice, "delta": delta, "logprobs": _scores(scores), "finish_reason": finish,
         }  # fmt: skip
         return event({**self._base, "choices": [told], **({"usage": None} if self._with_usage else {})})
 
 
 def event(body: dict[str, object]) -> bytes:
     """Return one server-sent event. Raises NoAnswer."""
-    return b"data: " + _json(body) + b"\n\n"
+    return b"data: " + encoded(body) + b"\n\n"
 
 
 async def open_stream(request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:
@@ -124,61 +122,52 @@ async def write(response: web.StreamResponse, data: bytes) -> None:
         raise ConnectionResetError("the client reads too slowly") from error
 
 
-def respond(body: dict[str, object], headers: Mapping[str, str]) -> web.Response:
-    """Return a JSON answer. Raises NoAnswer."""
-    return web.Response(body=_json(body), content_type="application/json", headers=dict(headers))
+def respond(data: bytes, headers: Mapping[str, str]) -> web.Response:
+    """Return the response of an answer in JSON."""
+    return web.Response(body=data, content_type="application/json", headers=dict(headers))
 
 
-def _json(body: dict[str, object]) -> bytes:
-    """Return the body as JSON. Half a character that a model made becomes a replacement character. Raises NoAnswer."""
+def encoded(body: Mapping[str, object]) -> bytes:
+    """Return a body as JSON. Half a character that a model made becomes a replacement character. Raises NoAnswer."""
     try:
         return json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
     except ValueError as error:
         raise NoAnswer("The model's answer holds a number that is not finite.") from error
 
 
-def embeddings(result: Mapping[str, object], model: str, encoding: str, usage: Usage) -> dict[str, object]:
-    """A list of embeddings. A text that was cut is marked so. Raises NoAnswer."""
-    vectors, cut = _vectors(result), _cut(result)
+def embeddings(result: tasks.Embedded, model: str, encoding: str, usage: Usage) -> dict[str, object]:
+    """Return a list of embeddings. A text that was cut is marked so. Raises NoAnswer."""
+    vectors: Vectors = np.frombuffer(result.vectors, dtype="<f4").reshape(-1, result.width)
+    if not np.isfinite(vectors).all():
+        raise NoAnswer("The model's answer holds a number that is not finite.")
+    cut = frozenset(result.truncated)
     rows = [
         {
-            "object": "embedding", "index": i, "embedding": _encoded(vector, encoding),
+            "object": "embedding",
+            "index": i,
+            "embedding": _vector(vector, encoding),
             **({"truncated": True} if i in cut else {}),
         }
         for i, vector in enumerate(vectors)
-    ]  # fmt: skip
+    ]
     return {"object": "list", "data": rows, "model": model, "usage": usage.told(generated=False)}
 
 
-def ranking(result: Mapping[str, object], body: RerankBody, usage: Usage) -> dict[str, object]:
-    """The documents by relevance, the best first. Raises NoAnswer."""
-    scores, cut, texts = result.get("scores"), _cut(result), body.texts
-    if not isinstance(scores, (list, tuple)) or len(scores) != len(texts):
-        raise NoAnswer("The answer holds no relevance of the documents.")
+def ranking(result: tasks.Ranked, body: RerankBody, usage: Usage) -> dict[str, object]:
+    """Return the documents by relevance, the best first."""
+    scores, cut, texts = result.scores, frozenset(result.truncated), body.texts
     order = sorted(range(len(texts)), key=lambda i: (-scores[i], i))[: body.top_n]
     rows = [
         {
-            "index": i, "relevance_score": scores[i], **({"document": {"text": texts[i]}} if body.return_documents else {}),
+            "index": i,
+            "relevance_score": scores[i],
+            **({"document": {"text": texts[i]}} if body.return_documents else {}),
             **({"truncated": True} if i in cut else {}),
         }
         for i in order
-    ]  # fmt: skip
+    ]
     return {"object": "list", "results": rows, "model": body.model, "usage": usage.told(generated=False)}
 
 
-def _cut(result: Mapping[str, object]) -> set[object]:
-    """Which texts were longer than the model takes."""
-    told = result.get("truncated")
-    return set(told) if isinstance(told, (list, tuple)) else set()
-
-
-def _vectors(result: Mapping[str, object]) -> Vectors:
-    """[texts, dimensions] in float32. Raises NoAnswer where it is not that."""
-    data, width = result.get("vectors"), result.get("width")
-    if not isinstance(data, bytes) or not isinstance(width, int) or width < 1 or len(data) % (4 * width):
-        raise NoAnswer("The answer holds no vectors.")
-    return np.frombuffer(data, dtype="<f4").reshape(-1, width)
-
-
-def _encoded(vector: Vectors, encoding: str) -> list[float] | str:
+def _vector(vector: Vectors, encoding: str) -> list[float] | str:
     return base64.b64encode(vector.tobytes()).decode() if encoding == "base64" else vector.tolist()

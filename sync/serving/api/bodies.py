@@ -22,9 +22,8 @@ import pydantic_core
 from aiohttp import web
 from pydantic import Discriminator, Field, Strict, Tag
 
-from sync.serving.api import asking, errors, fields, mistakes, schemas
+from sync.serving.api import errors, fields, mistakes, schemas
 from sync.serving.api.mistakes import LIST, OBJECT, TEXT
-from sync.serving.ask import Ask
 from sync.wire import tasks
 from sync.wire.types import MAX_TOKENS, MAX_WORD
 
@@ -128,10 +127,6 @@ class _Body(_Part):
     def ignored(self) -> tuple[str, ...]:
         """The fields that came and are not looked at, sorted, each once."""
         return fields.named(self._unknown())
-
-    def ask(self, request: web.Request, cap: int) -> Ask:
-        """Return the request in its older form, until the handlers call `payload`."""
-        return asking.of(request, self, cap)
 
 
 class _Quiet(_Body):
@@ -517,10 +512,6 @@ class ExplainBody(_Generating):
         return tasks.Embed(_listed(self.input or ""), self.dimensions)
 
 
-DecisionBody = ExplainBody
-"""The name of before, until the handlers use the new one."""
-
-
 def parse(kind: type[B], data: bytes | Mapping[str, object]) -> B:
     """Return the body in JSON bytes, or in the map that a forwarded request brought.
 
@@ -531,6 +522,26 @@ def parse(kind: type[B], data: bytes | Mapping[str, object]) -> B:
         return kind.model_validate(value)
     except pydantic.ValidationError as error:
         raise mistakes.of(error) from error
+
+
+def of_task(task: str, given: Mapping[str, object]) -> Body:
+    """Return the body that a site sends on: its task, and the fields of the task's request as OpenAI names them.
+
+    Raises BadRequest, or UnknownTask.
+    """
+    match task:
+        case tasks.Generate.TASK:
+            return parse(ChatBody, given)
+        case tasks.Embed.TASK:
+            return parse(EmbeddingsBody, given)
+        case tasks.Classify.TASK:
+            return parse(ClassifyBody, given)
+        case tasks.Rerank.TASK:
+            # On the wire the query is the first of the texts.
+            texts = given.get("input")
+            query, *documents = texts if isinstance(texts, (list, tuple)) and texts else (None,)
+            return parse(RerankBody, {"model": given.get("model"), "query": query, "documents": documents})
+    raise tasks.UnknownTask(f"A site does not send on requests of the task '{fields.safe(task)}'.")
 
 
 async def read(request: web.Request, kind: type[B], *, most: int = MAX_BODY) -> B:

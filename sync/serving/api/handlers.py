@@ -7,7 +7,7 @@ gives, once its outcome is on disk.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,9 +20,9 @@ from sync.policy import authorize
 from sync.policy.authenticate import Principal
 from sync.serving import exchange as exchanges
 from sync.serving import stages
-from sync.serving.api import answers, bodies, headers, outgoing
+from sync.serving.api import answers, bodies, codes, headers, outgoing
+from sync.serving.api import errors as api_errors
 from sync.serving.api.answers import Frames, Usage
-from sync.serving.api.errors import Responses
 from sync.serving.api.events import EventStream
 from sync.serving.api.server import TOLD
 from sync.serving.ask import Ask
@@ -50,7 +50,6 @@ class Surface:
     """The handlers, over the stages."""
 
     parts: Parts
-    responses: Responses
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
@@ -71,26 +70,26 @@ class Surface:
         async with self.exchange(call, body) as exchange:
             if body.stream:
                 return await self._stream(request, body, exchange)
-            outcome = (await exchange.complete()).outcome
-            told = answers.completion(call.id, body.model, outcome.answers, _usage(outcome))
-            return self._answer(exchange, told)
+            return await self._whole(
+                exchange, lambda outcome: answers.completion(call.id, body.model, outcome.answers, _usage(outcome))
+            )
 
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
         """Answer with a vector for each text."""
         call = self.call(request)
         body = await self._read(call, bodies.EmbeddingsBody, tasks.Embed.TASK)
         async with self.exchange(call, body) as exchange:
-            outcome = (await exchange.complete()).outcome
-            result = _of(tasks.Embedded, outcome)
-            return self._answer(exchange, answers.embeddings(result, body.model, body.encoding_format, _usage(outcome)))
+            return await self._whole(
+                exchange,
+                lambda outcome: answers.embeddings(_of(tasks.Embedded, outcome), body.model, body.encoding_format, _usage(outcome)),
+            )
 
     async def rerank(self, request: web.Request) -> web.StreamResponse:
         """Answer with the documents by their relevance to a query."""
         call = self.call(request)
         body = await self._read(call, bodies.RerankBody, tasks.Rerank.TASK)
         async with self.exchange(call, body) as exchange:
-            outcome = (await exchange.complete()).outcome
-            return self._answer(exchange, answers.ranking(_of(tasks.Ranked, outcome), body, _usage(outcome)))
+            return await self._whole(exchange, lambda outcome: answers.ranking(_of(tasks.Ranked, outcome), body, _usage(outcome)))
 
     async def classify(self, request: web.Request) -> web.StreamResponse:
         """Say how sensitive texts are; with a model, what that model labels them as, too."""
@@ -103,9 +102,14 @@ class Surface:
                     prepared = await stages.prepare(self.parts, admitted, all_spans=True)
             return web.json_response(self.parts.classifier.describe(prepared.assessment))
         async with self.exchange(call, body) as exchange:
-            outcome = (await exchange.complete()).outcome
-            labels = [types.plain(entry) for entry in _of(tasks.Classified, outcome).labels]
-            return self._answer(exchange, {**self.parts.classifier.describe(exchange.decided.assessment), "labels": labels})
+            described = self.parts.classifier.describe(exchange.decided.assessment)
+            return await self._whole(
+                exchange,
+                lambda outcome: {
+                    **described,
+                    "labels": [types.plain(entry) for entry in _of(tasks.Classified, outcome).labels],
+                },
+            )
 
     async def explain(self, request: web.Request) -> web.StreamResponse:
         """Say what would happen, and why: through the same stages as a request, and runs nothing."""
@@ -191,13 +195,19 @@ class Surface:
                 if not await stream.settle():
                     raise
                 # The status has gone out: the error is an event, and there is no [DONE].
-                await stream.send(answers.event(self.responses.body_of(error, request[headers.REQUEST_ID])))
+                await stream.send(answers.event(api_errors.body_of(error, request[headers.REQUEST_ID])))
                 request[TOLD] = await stream.close()
                 raise
             return await stream.close()
 
-    def _answer(self, exchange: Exchange, body: dict[str, object]) -> web.Response:
-        return answers.respond(body, outgoing.headers(self.parts, exchange))
+    async def _whole(self, exchange: Exchange, render: Callable[[Outcome], Mapping[str, object]]) -> web.Response:
+        """Answer in one body. It is rendered before its outcome is recorded, since an answer that JSON cannot say is none."""
+        data = await exchange.complete(lambda outcome: answers.encoded(render(outcome)))
+        return answers.respond(data, outgoing.headers(self.parts, exchange))
+
+    def on_refused(self, request: web.Request, error: errors.RingfenceError) -> None:
+        """Count a request that is answered with an error, whichever key it had."""
+        self.parts.meters.refused(error.code if error.code in codes.CODES else "other")
 
 
 def _ask(call: Call, body: bodies.Body) -> Ask:
@@ -210,7 +220,7 @@ def _ask(call: Call, body: bodies.Body) -> Ask:
         stream=body.stream,
         wanted_tokens=body.wanted_tokens,
         declared=headers.declared_level(request),
-        no_store=headers.no_store(request),
+        no_store="no-store" in request.headers.get("cache-control", "").lower(),
         batch=body.batch,
         trace=headers.trace(request),
         subject=headers.subject(request),
