@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
@@ -34,6 +34,8 @@ MAX_ENTRY = 60_000
 """Bytes; tiles hold entries of at most 65,535 (C2SP tlog-tiles)."""
 MAX_SEEN = digest.SIZE
 """Bytes of `hub_seen`: one digest, or none."""
+MAX_FORMS = 4096
+"""Forms that are kept in memory, some 200 bytes each."""
 _LARGEST = (1 << 63) - 1
 """The largest number that SQLite's integer keys have."""
 
@@ -89,10 +91,16 @@ class Form(NamedTuple):
     size: int
 
 
-# Authors write records of few tenants and kinds: to pack these parts for each costs a third of it.
-@functools.lru_cache(maxsize=4096)
-def form(tenant: TenantId, author: AgentId, epoch: Epoch, kind: str) -> Form:
-    """Return the form of these entries. Raise what the codec does where a name cannot be packed."""
+def forms(author: AgentId, epoch: Epoch) -> Callable[[TenantId, str], Form]:
+    """Return what gives the form of this author's entries, by tenant and kind.
+
+    It raises what the codec does where a name cannot be packed.
+    """
+    # An author has few tenants and kinds, and to pack these parts for each record costs a tenth of it.
+    return functools.lru_cache(maxsize=MAX_FORMS)(functools.partial(_form, author, epoch))
+
+
+def _form(author: AgentId, epoch: Epoch, tenant: TenantId, kind: str) -> Form:
     lead = _OPENING + codec.pack(tenant) + codec.pack(author) + codec.pack(epoch)
     last = codec.pack(kind) + _HASH
     largest = assemble(Form(lead, last, 0), _LARGEST, clocks(0.0, 0.0), GENESIS, codec.pack(bytes(MAX_SEEN)), b"")

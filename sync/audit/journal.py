@@ -51,6 +51,7 @@ CHECKED_AT_START = 5000
 WARN_AT = (0.9, 0.7)
 OUTCOME_ROOM = 4096
 """Bytes below the cap that a record which begins a request leaves: its outcome says the same and more."""
+BEGINS_AT_MOST = chain.MAX_ENTRY - OUTCOME_ROOM
 PLATFORM = TenantId("_platform")
 """The tenant of records that are about no tenant: an epoch's start, for one."""
 T = TypeVar("T")
@@ -191,7 +192,16 @@ class Journal:
         RecordRefused where it never can be. Raise Refused, `already_recorded`, where `opens` is open
         already, or `closes` is not open or is being closed.
         """
-        form, packed = self._pack(tenant, kind, fields, chain.MAX_ENTRY - OUTCOME_ROOM if opens else chain.MAX_ENTRY)
+        # Packed here, and not where the group is committed, so that what cannot be written fails alone.
+        # In line, because a call costs each record some hundredths of its price.
+        try:
+            packed = codec.pack(fields)
+            form = self._form(tenant, kind)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise _unfit(kind) from error
+        size = form.size + len(packed)
+        if size > (BEGINS_AT_MOST if opens else chain.MAX_ENTRY):
+            raise _too_large(kind, size, BEGINS_AT_MOST if opens else chain.MAX_ENTRY)
         if self._work.qsize() > MAX_WAITING:
             raise NotWritten("The audit journal is behind; try again.")
         claim = self._requests.claim(opens, closes) if opens or closes else None
@@ -269,36 +279,17 @@ class Journal:
             self._reader.close()
             self._database.close()
 
-    def _pack(
-        self, tenant: TenantId, kind: str, fields: dict[str, object], most: int
-    ) -> tuple[chain.Form, bytes]:  # fmt: skip
-        """Return the parts of a record, of at most so many bytes. Raise RecordRefused.
-
-        It is done here, and not where the group is committed, so that it fails alone.
-        """
-        try:
-            packed = codec.pack(fields)
-            form = chain.form(tenant, self._author, self.position.epoch, kind)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            log.error("record_refused", kind=kind[:32], detail=type(error).__name__)
-            raise RecordRefused("The audit record of this request holds what cannot be written. Nothing was done.") from error
-        if (size := form.size + len(packed)) > most:
-            log.warning("record_refused", kind=kind[:32], size=size)
-            raise RecordRefused(
-                f"The audit record of this request would have {size} bytes, over its cap of {most}. "
-                "Nothing was done: send shorter names, headers and ids."
-            )
-        return form, packed
-
     def _load(self, old: dict[str, object]) -> None:
         found = rows.meta(self._database, rows.HEAD)
         if found is None:
             self.position = chain.start(self._author, ids.epoch())
             self._shelf = rows.shelf(self._path, self._author, self.epoch)
-            form, began = self._pack(PLATFORM, kinds.EPOCH, {"reason": "fresh", **old}, chain.MAX_ENTRY)
-            self._commit([_Append(form, began, None, None, None, None)])  # type: ignore[arg-type]
+            self._form = chain.forms(self._author, self.epoch)
+            began = codec.pack({"reason": "fresh", **old})
+            self._commit([_Append(self._form(PLATFORM, kinds.EPOCH), began, None, None, None, None)])  # type: ignore[arg-type]
         else:
             self.position = rows.position(found)
+            self._form = chain.forms(self._author, self.epoch)
             self._shelf = rows.shelf(self._path, self._author, self.epoch)
         anchor = rows.meta(self._database, rows.ANCHOR)
         self.first = rows.position(anchor).next if anchor else 0
@@ -528,6 +519,19 @@ class Journal:
             loop.call_soon_threadsafe(what)
         except RuntimeError:
             log.warning("journal_caller_gone")
+
+
+def _unfit(kind: str) -> RecordRefused:
+    log.error("record_refused", kind=kind[:32])
+    return RecordRefused("The audit record of this request holds what cannot be written. Nothing was done.")
+
+
+def _too_large(kind: str, size: int, most: int) -> RecordRefused:
+    log.warning("record_refused", kind=kind[:32], size=size)
+    return RecordRefused(
+        f"The audit record of this request would have {size} bytes, over its cap of {most}. "
+        "Nothing was done: send shorter names, headers and ids."
+    )
 
 
 def _no_room(cap_bytes: int) -> AuditUnavailable:

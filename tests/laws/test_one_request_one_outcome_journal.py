@@ -11,7 +11,7 @@ Mutations that turn these red:
 - `Journal._settle` that settles claims behind `await done` in `append`: a cancelled caller's request;
 - `OpenRequests.settle` that forgets a request whose outcome was not written;
 - `open_requests.note` left out, or in a transaction of its own (the crash points);
-- `Journal._pack` without its look at the size: the bad record takes 99 others with it;
+- `Journal.append` without its look at the size: the bad record takes 99 others with it;
 - `open_requests.load` that keeps rows of expired records.
 """
 
@@ -391,7 +391,7 @@ def test_an_entry_out_of_parts_has_the_bytes_of_one_that_is_packed_at_once(
     tenant: str, number: int, at: float, kind: str, head: bytes, seen: bytes, fields: dict[str, object]
 ) -> None:
     with contextlib.suppress(UnicodeEncodeError):
-        form = chain.form(TenantId(tenant), ME, EPOCH, kind)
+        form = chain.forms(ME, EPOCH)(TenantId(tenant), kind)
         made = chain.make(TenantId(tenant), ME, EPOCH, number, at, 1.0, kind, head, seen, fields)
         parts = chain.assemble(form, number, chain.clocks(at, 1.0), head, codec.pack(seen), codec.pack(fields))
         assert parts == made
