@@ -210,10 +210,6 @@ class Journal:
         self._work.put(_Append(form, packed, retained, claim, done, loop))
         return await done
 
-    def is_open(self, request: str) -> bool:
-        """Return whether a request is begun, and its outcome not recorded or being recorded."""
-        return request in self._requests
-
     def unfinished(self) -> list[chain.Entry]:
         """Return the records that began what a former life of this process did not end, the oldest first.
 

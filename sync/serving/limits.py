@@ -96,9 +96,10 @@ class Limits:
 
     def give_back(self, tenant: Tenant, tokens: int) -> None:
         """Put tokens back, or take some where `tokens` is negative."""
-        use = self._use(tenant)
-        settled = limit.take(use.tokens, tenant.limits.tokens_per_minute, 0, self._clock.monotonic()).bucket
-        use.tokens = limit.Bucket(settled.left + tokens, settled.at)
+        use, most = self._use(tenant), tenant.limits.tokens_per_minute
+        settled = limit.take(use.tokens, most, 0, self._clock.monotonic()).bucket
+        # While it was reserved the bucket has gone on filling: with what comes back it holds a minute's worth, not more.
+        use.tokens = limit.Bucket(min(float(most), settled.left + tokens), settled.at)
 
     def left(self, tenant: Tenant) -> Left:
         """Return what is left to a tenant now."""

@@ -41,6 +41,8 @@ class Outcome:
     cached: bool = False
     compute_ms: float = 0.0
     tries: int = 0
+    opened: bool = False
+    """Whether the journal has, or may have, the record of the decision: then the outcome closes it."""
     tried: list[tuple[AgentId, str, str]] = field(default_factory=list)
     """Every agent that got the request: its id, its zone, and the code with which it failed, or empty."""
     vault: Vault | None = None

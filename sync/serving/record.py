@@ -38,6 +38,8 @@ MAX_LATE = 10_000
 """Outcomes that wait for the disk at most: what is beyond is closed as interrupted at the next start."""
 
 Fields = dict[str, object]
+_LEAST = ("request", "principal", "key", "task", "decision", "level", "agent", "zone", "region", "tries", "outcome", "code")
+"""What is written of a request whose whole record is too large to be one: ids and words of ours, which are short."""
 
 
 class Digests:
@@ -93,7 +95,10 @@ class Recorder:
     async def decided(self, decided: Decided, place: Place, redacted: str) -> Written:
         """Write down the decision and the first place that will get the request. Raises AuditUnavailable."""
         fields = {**self.fields_of(decided), **_where(place), "redacted": redacted, "tries": 1}
-        return await self.journal.append(decided.principal.tenant.id, kinds.DECIDED, fields, opens=decided.ask.request)
+        ask, tenant = decided.ask, decided.principal.tenant
+        # Whom it is about, and nothing of what was said: a request that is interrupted is found by its subject too.
+        retained = contents.retain(tenant.id, tenant.retention.key, (), "", ask.subject, whole=False)
+        return await self.journal.append(tenant.id, kinds.DECIDED, fields, retained, opens=ask.request)
 
     async def tried(self, decided: Decided, place: Place, outcome: Outcome) -> Written:
         """Write down a further place that will get the request. Raises AuditUnavailable."""
@@ -116,16 +121,16 @@ class Recorder:
             retained = self._retained(decided, outcome)
             if retained is not None and retained.sealed:
                 fields[contents.DIGEST_FIELD] = contents.digest_of(retained.sealed)
-        opened = self.journal.is_open(decided.ask.request)
-        opened = self.journal.is_open(decided.ask.request)
-        closes = decided.ask.request if opened else ""
+        closes = decided.ask.request if outcome.opened else ""
         try:
             await self.journal.append(tenant.id, kinds.REQUEST, fields, retained, closes=closes)
         except errors.RingfenceError as failed:
-            if opened and error is None:
+            if error is None:
                 # The answer was not finished for want of this record: that is what is written down later.
                 fields |= {"outcome": "failed", "code": failed.code}
                 fields.pop(contents.DIGEST_FIELD, None)
+            if isinstance(failed, errors.Refused):
+                fields = {name: fields[name] for name in _LEAST if name in fields}
             self._late.append(_Late(tenant.id, fields, closes))
             raise
 

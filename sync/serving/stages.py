@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sync.audit.journal import Written
 from sync.bundle.snapshot import Model, Snapshot
 from sync.kit import errors, ids, logs
 from sync.kit.clock import Clock
@@ -160,10 +161,7 @@ async def _run_at(parts: Parts, decided: Decided, outcome: Outcome, key: str, pl
     """Send the request to one place, and wait for its first word."""
     order = _order(parts, decided, outcome, key, place)
     outcome.place, outcome.tries = place, outcome.tries + 1
-    if outcome.tries == 1:
-        written = await parts.recorder.decided(decided, place, outcome.redacted)
-    else:
-        written = await parts.recorder.tried(decided, place, outcome)
+    written = await _write_ahead(parts, decided, outcome, place)
     zone = place.zone.value if place.zone else ""
     replies: Replies | None = None
     try:
@@ -184,6 +182,19 @@ def _word(error: BaseException) -> str:
     if isinstance(error, RunFailed):
         return error.said
     return error.code if isinstance(error, errors.RingfenceError) else "cancelled"
+
+
+async def _write_ahead(parts: Parts, decided: Decided, outcome: Outcome, place: Place) -> Written:
+    """Write down that a place will get the request. Raises AuditUnavailable: then it does not."""
+    if outcome.tries > 1:
+        return await parts.recorder.tried(decided, place, outcome)
+    # Before it is awaited: who leaves in this moment leaves a decision that may be on disk, and has to be closed.
+    outcome.opened = True
+    try:
+        return await parts.recorder.decided(decided, place, outcome.redacted)
+    except errors.RingfenceError:
+        outcome.opened = False
+        raise
 
 
 async def _first(replies: Replies, ask: Ask, outcome: Outcome) -> Chunk | Done:

@@ -11,9 +11,8 @@ import json
 import pytest
 
 from sync.kit.clock import ManualClock
-from sync.kit.ids import AgentId
 from sync.serving.limits import LimitReached, Limits
-from sync.wire import tasks, types
+from sync.wire import types
 from sync.wire.messages import Done
 from tests.support import builders
 from tests.support.house import House
@@ -29,25 +28,25 @@ def _left(house: House, at: str, tenant: str) -> int:
 
 @pytest.mark.parametrize("at", NODES)
 async def test_who_leaves_before_the_end_pays_for_what_was_asked_and_what_went_out(house: House, at: str) -> None:
-    before = _left(house, at, "acme")
-    task = asyncio.create_task(_read_some(house, at))
-    await task
+    before = _left(house, at, "small")
+    await _read_some(house, at)
     node = house.hub if at == "hub" else house.sites[at]
     while not node.records("request"):
         await asyncio.sleep(0.01)
     (outcome,) = node.records("request")
-    used = before - _left(house, at, "acme")
+    used = before - _left(house, at, "small")
     assert outcome.fields["outcome"] == "cancelled"
     assert outcome.fields["estimated"] is True
     told = outcome.fields["prompt_tokens"] + outcome.fields["completion_tokens"]  # type: ignore[operator]
     assert told >= len(LONG) // 4
-    assert used == pytest.approx(told, abs=1)
+    # Some comes back each second: 400 a minute.
+    assert used == pytest.approx(told, abs=15)
 
 
 async def _read_some(house: House, at: str) -> None:
     node = house.hub if at == "hub" else house.sites[at]
     body = {"model": "slow", "stream": True, "messages": [{"role": "user", "content": LONG}]}
-    headers = {"authorization": f"Bearer {house.api_keys['acme']}"}
+    headers = {"authorization": f"Bearer {house.api_keys['small']}"}
     async with house.http.post(node.url + "/v1/chat/completions", data=json.dumps(body), headers=headers) as response:
         async for line in response.content:
             if b"ok" in line:
@@ -64,8 +63,6 @@ async def test_what_is_in_flight_counts_so_that_many_at_once_go_over_a_limit_by_
 
 @pytest.mark.parametrize("told", [types.MAX_TOKENS, 10_000_000])
 async def test_no_agent_locks_a_tenant_out_by_what_it_says_that_it_counted(house: House, told: int) -> None:
-    seal = house.sites["public"].runner
-    assert seal is not None
     for site in house.sites.values():
         assert site.runner is not None
         start = site.runner.start
@@ -126,4 +123,3 @@ async def test_an_answer_without_usage_is_estimated_and_marked_so(house: House) 
     assert json.loads(body)["usage"]["completion_tokens"] > 0
     (outcome,) = house.hub.records("request")
     assert outcome.fields["estimated"] is True
-    assert tasks.Generate and AgentId
