@@ -31,15 +31,18 @@ class Noop:
         self.running += 1
         try:
             pieces = _echoed(request) if self._echo else [WORD] * self._words
+            choices = request.n or 1
             for piece in pieces:
                 if self._every_s:
                     await asyncio.sleep(self._every_s)
                 if emit is not None:
-                    emit(Piece(piece, tokens=1))
+                    for choice in range(choices):
+                        emit(Piece(piece, choice, tokens=1))
                     await emit.room()
         finally:
             self.running -= 1
-        return Result(tasks.Generated((tasks.Answer("".join(pieces), "stop"),)), 1, len(pieces))
+        answer = tasks.Answer("".join(pieces), "stop")
+        return Result(tasks.Generated((answer,) * choices), 1, len(pieces) * choices)
 
     async def close(self) -> None:
         """Holds nothing."""

@@ -24,7 +24,7 @@ _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 class BadAnswer(errors.RingfenceError):
-    """The model answered with what no reply can carry: numbers out of range, or a name of a thousand characters."""
+    """The model answered with what no reply can carry: numbers out of range, or too few answers."""
 
     code = "bad_answer"
 
@@ -52,7 +52,7 @@ def may_be_kept(request: tasks.Request) -> bool:
     return not isinstance(request, tasks.Generate) or (request.n in (None, 1) and not request.logprobs)
 
 
-def answer(task: str, result: Result, *, streamed: bool) -> Answer:
+def answer(request: tasks.Request, result: Result, *, streamed: bool) -> Answer:
     """Return the answer as it is sent. Raises BadAnswer or AnswerTooLarge.
 
     streamed: whether its text has gone out in pieces already.
@@ -61,13 +61,13 @@ def answer(task: str, result: Result, *, streamed: bool) -> Answer:
     try:
         packed = tasks.pack(found)
         # Read as its reader reads it: what that would refuse is this run's failure, and nobody's fault there.
-        tasks.read_result(task, packed)
+        tasks.read_answer(request, packed)
     except (codec.BadFrame, ValueError, TypeError, OverflowError) as error:
-        raise BadAnswer("The model's answer is not one of its task, and cannot be sent.") from error
+        raise BadAnswer("The model's answer is not one to this request, and cannot be sent.") from error
     if len(packed) > MAX_RESULT:
         raise replies.AnswerTooLarge(f"The answer has {len(packed)} bytes, and at most {MAX_RESULT} can be sent.")
-    if not max(result.prompt_tokens, result.completion_tokens) <= types.MAX_TOKENS:
-        raise BadAnswer("The model counts more tokens than a request can have.")
+    if not _are_counts(result):
+        raise BadAnswer("The model counts tokens in a number that a request cannot have.")
     return Answer(packed, result.text, result.prompt_tokens, result.completion_tokens, result.finish[: port.MAX_FINISH])
 
 
@@ -78,7 +78,7 @@ def used(result: Result | None, request: tasks.Request | None, made: Counted | N
     request: what the engine was asked; None where nothing was asked of it.
     made: what came of it before it ended; it is counted, or estimated, up to there.
     """
-    if result is not None:
+    if result is not None and _are_counts(result):
         return Used(result.prompt_tokens, result.completion_tokens, result.estimated)
     tokens = made.tokens if made is not None else 0
     if request is None or (not tokens and isinstance(error, (errors.Refused, port.Overloaded))):
@@ -96,6 +96,10 @@ def told(error: errors.RingfenceError) -> Told:
     cut = sentence.encode("utf-8", "replace")[:MAX_SENTENCE].decode("utf-8", "ignore")
     code = error.code if _CODE.fullmatch(error.code) else "agent_failed"
     return Told(errors.RingfenceError(cut, code=code), retryable, min(types.MAX_SECONDS, max(0.0, wait)))
+
+
+def _are_counts(result: Result) -> bool:
+    return all(0 <= count <= types.MAX_TOKENS for count in (result.prompt_tokens, result.completion_tokens))
 
 
 def _without_text(found: tasks.Result) -> tasks.Result:

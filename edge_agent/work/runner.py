@@ -66,7 +66,6 @@ class Job:
 
     run: Run
     sender: Sender
-    reply: Reply
     due: float
     began: float
     made: Counted | None = None
@@ -107,7 +106,7 @@ class Runner:
         # A hub that knows `left_s` knows the digest too: both came with version 2 of the wire.
         sender = Sender(run.request, reply, window=run.window, summed=run.left_s is not None)
         due = asyncio.get_running_loop().time() + self._left_s(run)
-        job = self._jobs[run.request] = Job(run, sender, reply, due, time.perf_counter())
+        job = self._jobs[run.request] = Job(run, sender, due, time.perf_counter())
         task = asyncio.create_task(self._guarded(job), name=f"run {run.request}")
         self.at_work[run.request] = task
         task.add_done_callback(lambda _: self._ended(run.request))
@@ -218,20 +217,27 @@ class Runner:
         async with self._repository.lease(run.folder) as model:
             key = self._cache.key(run, model.digest) if outcome.may_be_kept(request) else None
             if key is not None and (known := await self._cache.find(key)) is not None:
-                kept = await self._from_cache(job, known)
+                kept = await self._from_cache(job, request, known)
                 if kept is not None:
                     return kept
             result = job.result = await self._run(job, model, request)
-        answer = outcome.answer(run.task, result, streamed=run.stream)
+        answer = outcome.answer(request, result, streamed=run.stream)
         if key is not None:
-            whole = outcome.answer(run.task, result, streamed=False) if run.stream else answer
-            await self._cache.keep(key, whole, run.cache_ttl_s)
+            await self._keep(key, request, result, run.cache_ttl_s)
         return answer
 
-    async def _from_cache(self, job: Job, known: Answer) -> Answer | None:
+    async def _keep(self, key: bytes, request: tasks.Request, result: Result, ttl_s: int) -> None:
+        """Keep an answer for the next who asks the same, where it can be sent as one."""
+        try:
+            whole = outcome.answer(request, result, streamed=False)
+        except errors.RingfenceError:
+            return  # a stream's pieces have gone out well: nothing is wrong for its reader
+        await self._cache.keep(key, whole, ttl_s)
+
+    async def _from_cache(self, job: Job, request: tasks.Request, known: Answer) -> Answer | None:
         """Return an answer that was kept, having sent its text where it is streamed; None where it cannot be read."""
         try:
-            kept = tasks.read_result(job.run.task, known.result)
+            kept = tasks.read_answer(request, known.result)
         except codec.BadFrame as error:
             log.warning("cached_answer_unreadable", detail=str(error))
             return None
@@ -243,7 +249,7 @@ class Runner:
         pieces(Piece(known.text))
         pieces.end()
         await pieces.send()
-        return outcome.answer(job.run.task, job.result, streamed=True)
+        return outcome.answer(request, job.result, streamed=True)
 
     async def _run(self, job: Job, model: Loaded, request: tasks.Request) -> Result:
         """Return the engine's result."""
@@ -324,8 +330,6 @@ def _say_accepted(job: Job) -> None:
         if failed is not None:
             log.warning("accepted_not_told", request=job.run.request, error=type(failed).__name__)
 
-    async def say() -> None:
-        await job.reply(Accepted(job.run.request))
-
-    job.accepted = asyncio.create_task(say(), name=f"accepted {job.run.request}")
+    saying = job.sender.say(Accepted(job.run.request))
+    job.accepted = asyncio.create_task(saying, name=f"accepted {job.run.request}")
     job.accepted.add_done_callback(ended)

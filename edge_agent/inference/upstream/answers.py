@@ -18,9 +18,6 @@ from sync.kit import errors
 from sync.serving import replies, usage
 from sync.wire import tasks, types
 
-MAX_CHOICES = 128
-"""Answers to one prompt: what the wire can number."""
-
 
 class UpstreamFailed(errors.Retryable):
     """The server does not answer, or not as it should."""
@@ -33,6 +30,7 @@ class Gathered:
 
     def __init__(self, request: tasks.Generate) -> None:
         self._request = request
+        self._wanted = request.n or 1
         self._texts: dict[int, list[str]] = {}
         self._finish: dict[int, str] = {}
         self._usage: dict[str, object] = {}
@@ -48,7 +46,7 @@ class Gathered:
         for choice in choices if isinstance(choices, list) else []:
             match choice:
                 case {"index": int(number), "delta": dict(delta)}:
-                    if not 0 <= number < MAX_CHOICES:
+                    if not 0 <= number < self._wanted:
                         raise UpstreamFailed("The model's server numbered an answer that was not asked for.")
                     pieces += self._piece(number, delta.get("content"), choice.get("logprobs"))
                     if choice.get("finish_reason"):
@@ -56,8 +54,10 @@ class Gathered:
         return pieces
 
     def result(self) -> Result:
-        """Return the whole answer."""
-        numbers = sorted(self._texts.keys() | self._finish.keys()) or [0]
+        """Return the whole answer. Raises UpstreamFailed where an answer is missing that was asked for."""
+        numbers = range(self._wanted)
+        if any(n not in self._texts and n not in self._finish for n in numbers):
+            raise UpstreamFailed("The model's server ended its stream without an answer that was asked for.")
         found = tuple(tasks.Answer("".join(self._texts.get(n, [])), self._finish.get(n, "stop")) for n in numbers)
         return _counted(tasks.Generated(found), self._usage, self._request, self._bytes)
 
@@ -87,8 +87,8 @@ def whole(answer: dict[str, object], request: tasks.Generate) -> Result:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise UpstreamFailed("The model's server answered with what is no completion.") from error
-    if not 0 < len(found) <= MAX_CHOICES:
-        raise UpstreamFailed("The model's server answered with no completion, or with too many.")
+    if len(found) != (request.n or 1):
+        raise UpstreamFailed(f"The model's server answered with {len(found)} completions, and {request.n or 1} were asked for.")
     return _counted(tasks.Generated(found), answer, request, sum(len(choice.text.encode()) for choice in found))
 
 

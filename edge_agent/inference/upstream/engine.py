@@ -27,7 +27,7 @@ from edge_agent.inference.upstream.answers import Gathered, UpstreamFailed
 from edge_agent.inference.upstream.breaker import Breaker
 from edge_agent.inference.upstream.egress import Egress, EgressRefused
 from sync.kit import backoff, errors
-from sync.wire import codec, tasks
+from sync.wire import tasks, types
 
 TRIES = 3
 CONNECT_S = 10.0
@@ -200,13 +200,12 @@ class Upstream:
 
 def _body_of(request: tasks.Generate) -> dict[str, object]:
     """Return the fields of a request that a server gets: those that were asked for. Raises BadPayload."""
-    # From msgpack, so that what is nested is plain too, and what is at its default is left out.
     try:
-        told = codec.unpack(tasks.pack(request))
+        told = types.plain(request)
         body: dict[str, object] = {name: told[name] for name in PASSED if told.get(name) is not None}
         body |= {"messages": told["messages"], "stop": list(request.stop)}
         json.dumps(body, allow_nan=False)
-    except (codec.BadFrame, TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise BadPayload("response_format: the schema is not JSON.") from error
     return body
 
