@@ -126,7 +126,9 @@ async def test_a_flood_to_a_reader_that_stands_still_costs_little_and_the_server
             await reader.until(lambda: flood.ended)
 
 
-async def test_without_a_window_what_waits_for_the_bus_is_bounded(tmp_path: Path, keys: keyring.Keyring, clock: ManualClock) -> None:
+async def test_without_a_window_what_waits_for_the_bus_is_bounded(
+    tmp_path: Path, keys: keyring.Keyring, clock: ManualClock
+) -> None:
     """A hub of version 0.1 grants nothing: then the bus itself is what is slow."""
     noop = {"backend": "noop", "noop": {"words": 100_000}}
     async with runners.runner(tmp_path, keys, clock, {"guide": noop}) as runner:
@@ -143,7 +145,9 @@ async def test_without_a_window_what_waits_for_the_bus_is_bounded(tmp_path: Path
         assert isinstance(job.made, Pieces) and job.made.tokens * len(WORD) <= MOST_WAITING + len(WORD)
 
 
-async def test_no_stream_is_longer_than_an_answer_may_be_and_its_server_is_left(tmp_path: Path, keys: keyring.Keyring, clock: ManualClock) -> None:
+async def test_no_stream_is_longer_than_an_answer_may_be_and_its_server_is_left(
+    tmp_path: Path, keys: keyring.Keyring, clock: ManualClock
+) -> None:
     flood = runners.Flood(size=MUCH, piece=16_000)
     async with runners.serving(flood) as port:
         manifest, egress = runners.upstream(port)
@@ -215,7 +219,9 @@ async def test_others_get_their_turns_while_an_engine_does_not_wait() -> None:
     assert 100 <= counted <= 250
 
 
-async def test_others_get_their_turns_while_a_full_buffer_of_a_server_is_read(tmp_path: Path, keys: keyring.Keyring, clock: ManualClock) -> None:
+async def test_others_get_their_turns_while_a_full_buffer_of_a_server_is_read(
+    tmp_path: Path, keys: keyring.Keyring, clock: ManualClock
+) -> None:
     flood, events = runners.Flood(size=20_000, piece=5), 4000
     async with runners.serving(flood) as port:
         manifest, egress = runners.upstream(port)

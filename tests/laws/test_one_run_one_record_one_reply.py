@@ -288,4 +288,4 @@ def test_a_sentence_of_the_longest_characters_fits_its_frame() -> None:
 
 
 def test_the_estimate_of_the_law_is_the_houses() -> None:
-    assert HELLO == usage.estimate(len("hello"))
+    assert usage.estimate(len("hello")) == HELLO

@@ -122,9 +122,7 @@ async def test_a_hub_of_version_0_1_says_when_it_ends(
     st.floats(-0.0005, 0.0005),
     st.floats(0, 20),
 )
-def test_the_estimate_is_never_ahead_of_the_hub_by_a_second(
-    heard: list[tuple[float, float]], drift: float, rest: float
-) -> None:
+def test_the_estimate_is_never_ahead_of_the_hub_by_a_second(heard: list[tuple[float, float]], drift: float, rest: float) -> None:
     """Beats come after any pause, each with any delay; the clocks drift apart as fast as time servers let them."""
     made, now = HubClock(), 0.0
     for pause, delay in heard:
