@@ -205,7 +205,7 @@ class Runner:
         is asked of the hub's clock alone: this machine's own may be wrong.
         """
         now = self._guard.hub_now()
-        if run.sent and now is not None and now - run.sent > START_WITHIN_S:
+        if run.sent is not None and now is not None and now - run.sent > START_WITHIN_S:
             raise StartedTooLate(f"The request was sent {now - run.sent:.0f} s ago, and is not begun any more.")
 
     async def _answer(self, job: Job) -> Answer:

@@ -83,7 +83,7 @@ async def test_what_was_sent_long_ago_is_not_begun(tmp_path: Path, keys: keyring
     async with runners.runner(tmp_path, keys, clock, MODELS) as runner:
         guard = runner._guard
         beats(guard, clock, seconds=60)
-        sent = clock.wall() + HUB_AHEAD_S + after_s if after_s > float("-inf") else 0.0
+        sent = clock.wall() + HUB_AHEAD_S + after_s if after_s > float("-inf") else None
         happens(guard, clock)
         reader = runners.Reader(runner)
         reader.start(runners.run(sent=sent))
@@ -112,7 +112,7 @@ async def test_a_hub_of_version_0_1_says_when_it_ends(
 ) -> None:
     async with runners.runner(tmp_path, keys, clock, MODELS) as runner:
         reader = runners.Reader(runner)
-        reader.start(runners.run(left_s=0.0, deadline=deadline))
+        reader.start(runners.run(left_s=None, deadline=deadline))
         end = await reader.end()
         assert isinstance(end, Failed) and end.code == "deadline_exceeded"
 
