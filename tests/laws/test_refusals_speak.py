@@ -142,6 +142,53 @@ def test_a_wrong_body_is_told_in_our_words_and_a_right_one_is_carried(case: tupl
             speaks(error)
 
 
+EDGES = (
+    -(2**64), -(2**63) - 1, -(2**63), -101, -100, -3, -2.01, -2, -1, -0.01, 0, 0.001, 0.01, 0.5, 1, 1.01, 2, 2.01, 10, 10.01, 16, 17, 20, 21,
+    100, 101, 128, 129, 65_536, 65_537, 10**6, 10**6 + 1, 10**8, 10**8 + 1, 2**53, 2**63 - 1, 2**63, 2**64, 1e300,
+)  # fmt: skip
+"""Numbers at and beyond the bounds of the wire's types."""
+NUMBERS = sorted(name for name, value in FULL["ChatBody"].items() if type(value) in (int, float))
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_no_number_is_taken_that_the_wire_does_not_carry(name: str) -> None:
+    taken = 0
+    for edge in EDGES:
+        whole = {**FULL["ChatBody"], "max_tokens": 3, "max_completion_tokens": None, name: edge}
+        try:
+            made = bodies.parse(bodies.ChatBody, whole).payload(10**9)
+        except BadRequest as error:
+            speaks(error)
+        else:
+            taken += 1
+            assert tasks.read_request("generate", tasks.pack(made)) == made
+    assert taken, "some of these are in range"
+
+
+SIZES: dict[str, tuple[str, Any]] = {
+    "messages": ("ChatBody", lambda n: {"messages": [{"role": "user", "content": ""}] * n}),
+    "stop": ("ChatBody", lambda n: {"stop": ["a"] * n}),
+    "logit_bias": ("ChatBody", lambda n: {"logit_bias": {str(i): 1 for i in range(n)}}),
+    "name": ("ChatBody", lambda n: {"response_format": {"type": "json_schema", "json_schema": {"name": "n" * n, "schema": {}}}}),
+    "input": ("EmbeddingsBody", lambda n: {"input": ["a"] * n}),
+    "documents": ("RerankBody", lambda n: {"documents": ["a"] * n}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_nothing_is_taken_that_is_longer_than_the_wire_carries(name: str) -> None:
+    kind, make = SIZES[name]
+    taken = []
+    for length in (1, 16, 17, 200, 201, 1024, 1025, 2048, 2049, 2050, 4096, 4097):
+        body = {**FULL[kind], "max_tokens": 3, "max_completion_tokens": 3, **make(length)}
+        try:
+            carried(bodies.parse(KINDS[kind], body))
+            taken.append(length)
+        except BadRequest as error:
+            speaks(error)
+    assert 1 in taken and 4097 not in taken
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(sorted(KINDS)),
