@@ -306,6 +306,17 @@ def test_every_code_that_can_reach_a_client_is_in_the_table() -> None:
     assert not set(INSIDE) & set(codes.CODES)
 
 
+OF_ITS_MACHINE = {
+    "bad_model_folder", "bad_package", "bad_setting", "fetch_failed", "foreign_bundle", "model_task_mismatch",
+}  # fmt: skip
+"""What an agent says of its own disk and settings: for its log, and for a client agent_failed."""
+
+
+def test_what_an_agent_says_of_a_request_is_taken_from_it() -> None:
+    said = {code for path in sources("edge_agent/work", "edge_agent/inference") for code in (*literals(path), *of_classes(path))}
+    assert {code for code in said if codes.of_agent(code) != code} == OF_ITS_MACHINE
+
+
 def documented() -> dict[str, int]:
     """Return the codes of docs/api.md's table with their statuses."""
     text = (ROOT / "docs" / "api.md").read_text().split("\n## Errors\n")[1]
@@ -359,3 +370,5 @@ def test_how_long_to_wait_is_a_number_of_seconds_or_not_said(wait: float) -> Non
     said = errors.response_of(error, "req_1").headers.get("retry-after")
     assert (said is None) == (math.isnan(wait) or wait <= 0)
     assert said is None or 1 <= int(said) <= 24 * 3600
+    wrong = kit_errors.Retryable("never", code="not_redactable", retry_after_s=5)
+    assert "retry-after" not in errors.response_of(wrong, "req_1").headers

@@ -56,6 +56,11 @@ CODES: dict[str, Code] = {
     "refused": Code(400, "the request is refused; the sentence says why", _MEND),
     "max_tokens_exceeded": Code(400, "more tokens are asked for than the tenant may", "ask for fewer"),
     "model_task_mismatch": Code(400, "the model is for another task", "choose another model"),
+    "not_redactable": Code(
+        400,
+        "without what was found, the request would not be one",
+        "ask for something that needs less of it",
+    ),
     "unknown_task": Code(400, "there is no such task", "choose another endpoint"),
     "context_length_exceeded": Code(
         400,
@@ -148,7 +153,7 @@ CODES: dict[str, Code] = {
         "try again; if it stays, an operator has to look",
     ),
     AGENT_FAILED: Code(502, "the agent or the model's server failed in its own way", _OPERATOR),
-    "bad_answer": Code(502, "the answer is not one that can be passed on", "try again"),
+    "bad_answer": Code(502, "the answer cannot be passed on", "try again", of_agent=True),
     "bad_frame": Code(502, "what came from the other side cannot be read", "try again"),
     "corrupt": Code(502, "what came from the other side is damaged", "try again"),
     "cannot_open": Code(502, "what came from the other side cannot be opened", "try again"),

@@ -100,7 +100,7 @@ def response_of(error: Exception, request_id: str) -> web.Response:
     wait = getattr(told, "retry_after_s", 0.0)
     # An agent says how long: NaN and what is below 0 say nothing, and infinity is not a number of
     # seconds.
-    if wait > 0:
+    if wait > 0 and _may_help_later(codes.status_of(told)):
         headers["retry-after"] = str(max(1, math.ceil(min(wait, MAX_WAIT_S))))
     return web.Response(
         status=codes.status_of(told),
@@ -111,6 +111,11 @@ def response_of(error: Exception, request_id: str) -> web.Response:
         content_type="application/json",
         headers=headers,
     )
+
+
+def _may_help_later(status: int) -> bool:
+    """Return whether the same request can be answered at another time."""
+    return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def ours(error: Exception) -> errors.RingfenceError:

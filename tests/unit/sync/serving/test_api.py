@@ -14,18 +14,21 @@ import pytest
 from aiohttp import web
 
 from sync.kit import errors
+from sync.kit.ids import RequestId
 from sync.policy.authenticate import InvalidKey
 from sync.policy.authorize import Forbidden
 from sync.policy.decide import PolicyDenied, Reason
 from sync.serving.api import answers, bodies, codes, headers
-from sync.serving.api.answers import Answered, Frames, NoAnswer, Usage
+from sync.serving.api.answers import Frames, NoAnswer, Usage
 from sync.serving.api.errors import BadRequest, TooLarge, body_of, of_aiohttp
 from sync.serving.api.server import TOLD, Server
 from sync.serving.ask import Ask
 from sync.serving.limits import LimitReached
-from sync.wire import strings
+from sync.wire import strings, tasks
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+SCORE = tasks.TokenScore("h", -0.5, (104,), (tasks.LikelyToken("h", -0.5, (104,)),))
+SAID = {"token": "h", "logprob": -0.5, "bytes": [104]}
 
 
 class Lost(errors.Retryable):
@@ -63,7 +66,7 @@ async def site() -> AsyncIterator[str]:
     async def stream(request: web.Request) -> web.StreamResponse:
         frames = Frames("req_1", "m", with_usage=True)
         response = await answers.open_stream(request, {"x-test": "1"})
-        await answers.write(response, frames.begin(2) + frames.piece("hé\ud83d", 1, [{"token": "h"}]))
+        await answers.write(response, frames.begin(2) + frames.piece("hé\ud83d", 1, (SCORE,)))
         if "fail" in request.query:
             error = Lost("in the middle")
             await answers.write(response, answers.event(body_of(error, request[headers.REQUEST_ID])))
@@ -222,7 +225,7 @@ async def test_a_stream_has_openais_events(site: str, http: aiohttp.ClientSessio
     first, second, piece, *ends, usage, done = await events(http, f"{site}/stream")
     assert [event["choices"][0]["index"] for event in (first, second)] == [0, 1]  # type: ignore[index]
     assert piece["choices"][0]["delta"] == {"content": "hé?"}  # type: ignore[index]  # half a character is replaced
-    assert piece["choices"][0]["logprobs"] == {"content": [{"token": "h"}]}  # type: ignore[index]
+    assert piece["choices"][0]["logprobs"] == {"content": [{**SAID, "top_logprobs": [SAID]}]}  # type: ignore[index]
     assert [event["choices"][0]["finish_reason"] for event in ends] == ["stop", "length"]  # type: ignore[index]
     assert usage["usage"]["total_tokens"] == 7 and usage["usage"]["prompt_tokens_details"] == {"cached_tokens": 2}  # type: ignore[index]
     assert done == b"[DONE]"
@@ -235,10 +238,11 @@ async def test_an_error_in_a_stream_is_an_event_and_nothing_follows(site: str, h
 
 
 def test_whole_answers() -> None:
-    told = answers.completion("req_1", "m", [Answered("a", "stop"), Answered("b", "length", [{"token": "b"}])], Usage(1, 2))
-    assert [choice["logprobs"] for choice in told["choices"]] == [None, {"content": [{"token": "b"}]}]  # type: ignore[attr-defined]
+    told = answers.completion("req_1", "m", [tasks.Answer("a", "stop"), tasks.Answer("b", "length", (SCORE,))], Usage(1, 2))
+    sent = json.loads(answers.encoded(told))
+    assert [choice["logprobs"] for choice in sent["choices"]] == [None, {"content": [{**SAID, "top_logprobs": [SAID]}]}]
     vectors = np.array([[1, 2], [3, 4]], dtype="<f4")
-    result = {"vectors": vectors.tobytes(), "width": 2, "truncated": (1,)}
+    result = tasks.Embedded(vectors.tobytes(), 2, (1,))
     plain = answers.embeddings(result, "m", "float", Usage(5))
     packed = answers.embeddings(result, "m", "base64", Usage(5))
     assert [row["embedding"] for row in plain["data"]] == [[1, 2], [3, 4]]  # type: ignore[attr-defined]
@@ -246,19 +250,23 @@ def test_whole_answers() -> None:
     assert base64.b64decode(packed["data"][1]["embedding"]) == vectors[1].tobytes()  # type: ignore[index]
     assert plain["usage"] == {"prompt_tokens": 5, "total_tokens": 5}
     body = bodies.RerankBody(model="m", query="q", documents=["a", "b", "c"], top_n=2)
-    ranked = answers.ranking({"scores": (0.1, 0.9, 0.1)}, body, Usage(1))
+    ranked = answers.ranking(tasks.Ranked((0.1, 0.9, 0.1)), body, Usage(1))
     assert [row["index"] for row in ranked["results"]] == [1, 0]  # type: ignore[attr-defined]
-    for wrong in ({}, {"vectors": b"123", "width": 2}, {"vectors": b"", "width": 0}):
-        with pytest.raises(NoAnswer):
-            answers.embeddings(wrong, "m", "float", Usage(1))
-    with pytest.raises(NoAnswer):
-        answers.ranking({"scores": (1.0,)}, body, Usage(1))
-    assert answers.respond({"a": "\ud83d"}, {"x": "y"}).body == b'{"a": "?"}'
-    for number in (float("nan"), float("inf")):
-        for write in (answers.event, lambda body: answers.respond(body, {})):
-            with pytest.raises(NoAnswer, match="not finite") as refused:
-                write({"a": [number]})
-            assert codes.status_of(refused.value) == 502 and refused.value.code == "bad_answer"
+    assert answers.encoded({"a": "\ud83d"}) == b'{"a": "?"}'
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_does_not_have_is_a_bad_answer(number: float) -> None:
+    result = tasks.Embedded(np.array([1, number], dtype="<f4").tobytes(), 2)
+    for write in (
+        lambda: answers.event({"a": [number]}),
+        lambda: answers.encoded({"a": number}),
+        lambda: answers.embeddings(result, "m", "float", Usage(1)),
+        lambda: answers.embeddings(result, "m", "base64", Usage(1)),
+    ):
+        with pytest.raises(NoAnswer, match="not finite") as refused:
+            write()
+        assert (refused.value.code, codes.status_of(refused.value)) == ("bad_answer", 502)
 
 
 async def test_a_client_that_reads_too_slowly_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +279,7 @@ async def test_a_client_that_reads_too_slowly_is_given_up(monkeypatch: pytest.Mo
         await answers.write(Stuck(), b"x")  # type: ignore[arg-type]
 
 
-def test_other_texts_take_the_places_of_the_requests_own() -> None:
-    ask = Ask("r", "generate", "m", ("a",), {"messages": [{"role": "user", "content": "a"}], "n": 1})  # type: ignore[arg-type]
-    assert ask.saying(["x"]) == {"messages": [{"role": "user", "content": "x"}], "n": 1}
-    assert Ask("r", "embed", "m", ("a",), {"input": ("a",)}).saying(["x"]) == {"input": ("x",)}  # type: ignore[arg-type]
+def test_what_is_classified_is_what_is_sent() -> None:
+    body = bodies.parse(bodies.ChatBody, {**SAY, "stop": "s", "model": "m"})
+    ask = Ask(request=RequestId("r"), payload=body.payload(5), model=body.model)
+    assert ask.texts == ("ab", "s") and ask.task == "generate" and ask.most_tokens == 5
