@@ -184,7 +184,7 @@ async def test_a_forwarded_stream_whose_piece_is_lost_is_an_error_and_never_done
 
     house.broker.deliver = losing  # type: ignore[method-assign]
     text = "My card is 4111 1111 1111 1111, and this is a longer text."
-    status, headers, body = await house.chat(text, at="public", stream=True)
+    status, headers, body = await house.chat(text, at="public", stream=True, model="slow")
     assert lost, "the request was forwarded"
     assert status == 200 and headers["x-ringfence-agent"] == "onprem"
     assert b"[DONE]" not in body and b"hub_lost" in body
