@@ -29,7 +29,7 @@ MAX_TENSORS = 64
 MAX_DIMENSIONS = 65_536
 
 Text = Annotated[str, Meta(min_length=1)]
-TokenId = Annotated[str, Meta(pattern=r"^[0-9]{1,10}$", max_length=10)]
+TokenId = Annotated[str, Meta(pattern=r"\A[0-9]{1,10}\Z", max_length=10)]
 """A token's number, as digits: a JSON key is a text, and nothing but a number may hide in this one."""
 Bias = Annotated[float, Meta(ge=-100, le=100)]
 Chance = Annotated[float, Meta(ge=0, le=1)]

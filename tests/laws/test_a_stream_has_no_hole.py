@@ -188,6 +188,7 @@ async def test_a_forwarded_stream_whose_piece_is_lost_is_an_error_and_never_done
     assert lost, "the request was forwarded"
     assert status == 200 and headers["x-ringfence-agent"] == "onprem"
     assert b"[DONE]" not in body and b"hub_lost" in body
+    await house.settled()
     (outcome,) = site.records("request")
     assert (outcome.fields["outcome"], outcome.fields["code"], outcome.fields["forwarded"]) == ("failed", "hub_lost", True)
 

@@ -186,7 +186,7 @@ def _texts_of(hint: object, path: str) -> Iterator[tuple[str, object]]:
 
 
 def _is_digits(hint: object) -> bool:
-    return any(str(getattr(meta, "pattern", "")).startswith("^[0-9]") for meta in typing.get_args(hint)[1:])
+    return any(str(getattr(meta, "pattern", "")).startswith("\\A[0-9]") for meta in typing.get_args(hint)[1:])
 
 
 JSON = st.recursive(

@@ -36,24 +36,12 @@ async def test_whoever_leaves_whenever_leaves_one_outcome(house: House, at: str,
         task.cancel()
         with pytest.raises((asyncio.CancelledError, Exception)) if not task.done() else _nothing():
             await task
-    await _settled(house, at)
+    await house.settled()
     outcomes = Counter(entry.fields["request"] for entry in node.records(kinds.REQUEST))
     decided = Counter(entry.fields["request"] for entry in node.records(kinds.DECIDED))
     assert outcomes and set(outcomes.values()) == {1}
     assert set(decided.values()) <= {1}
     assert set(decided) <= set(outcomes), "each decision has its outcome"
-
-
-async def _settled(house: House, at: str) -> None:
-    """Wait until nothing is at work: the last request's records are written by tasks of their own."""
-    node = house.hub if at == "hub" else house.sites[at]
-    for _ in range(2000):
-        opened = {entry.fields["request"] for entry in node.records(kinds.DECIDED)}
-        closed = {entry.fields["request"] for entry in node.records(kinds.REQUEST)}
-        if opened <= closed and not any(s.runner and s.runner.at_work for s in house.sites.values()):
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("requests are still open")
 
 
 class _nothing:  # noqa: N801 - a context in the place of pytest.raises

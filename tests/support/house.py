@@ -5,6 +5,7 @@ What is left out is the broker and TLS, which integration tests have; what is he
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from edge_agent.work.runner import Runner
 from orchestrator.dispatch.executor import Dispatch
 from orchestrator.dispatch.forwarding import Forwarding
 from orchestrator.fleet.presence import Presence
-from sync.audit import chain
+from sync.audit import chain, kinds
 from sync.audit.journal import Journal
 from sync.bundle import snapshot
 from sync.bundle.snapshot import Snapshot
@@ -153,6 +154,13 @@ class House:
                 wire=WIRE,
             )
             self.presence.heard(beat, self.clock.monotonic(), self.clock.wall())
+
+    async def settled(self) -> None:
+        """Return when no request is open: outcomes are recorded by tasks of their own, also after a client has left."""
+        async with asyncio.timeout(20):
+            for node in (self.hub, *self.sites.values()):
+                while not _is_settled(node):
+                    await asyncio.sleep(0.005)
 
     async def post(
         self, path: str, body: object, *, at: str = "hub", tenant: str = "acme", headers: Mapping[str, str] | None = None
@@ -295,6 +303,12 @@ class House:
 
         await node.bus.subscribe(subjects.run(me), on_run)
         await node.bus.subscribe(subjects.control(me), on_control)
+
+
+def _is_settled(node: Node) -> bool:
+    opened = {entry.fields["request"] for entry in node.records(kinds.DECIDED)}
+    closed = {entry.fields["request"] for entry in node.records(kinds.REQUEST)}
+    return opened <= closed and not (node.runner and node.runner.at_work)
 
 
 @dataclass

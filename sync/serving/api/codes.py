@@ -220,7 +220,6 @@ CODES: dict[str, Code] = {
         "the admitted places have no agent up with the model; the request is not sent elsewhere",
         _AGAIN,
     ),
-    "not_redactable": Code(503, "with what was found taken out, nothing is left to ask a model in a place that redacts", _AGAIN),
     "no_responder": Code(503, "nobody listens at the other end", _AGAIN),
     "broker_unavailable": Code(503, "the broker cannot be reached", _AGAIN),
     "audit_unavailable": Code(

@@ -6,15 +6,13 @@ from collections.abc import Iterable
 
 from sync.bundle.snapshot import Model
 from sync.kit.ids import AgentId
+from sync.serving.api import headers as incoming
 from sync.serving.decided import Decided
 from sync.serving.exchange import Exchange
 from sync.serving.limits import Left
 from sync.serving.outcome import Outcome
 from sync.serving.stages import Parts
 from sync.wire.levels import CacheScope
-
-MAX_IGNORED = 1_000
-"""Characters of the header that names ignored fields: proxies refuse headers of some kilobytes."""
 
 
 def headers(parts: Parts, exchange: Exchange) -> dict[str, str]:
@@ -34,7 +32,7 @@ def headers(parts: Parts, exchange: Exchange) -> dict[str, str]:
     if mode := parts.mode():
         found["x-ringfence-mode"] = mode
     if decided.ask.ignored:
-        found["x-ringfence-ignored"] = ",".join(decided.ask.ignored)[:MAX_IGNORED]
+        found["x-ringfence-ignored"] = incoming.ignored(decided.ask.ignored)
     return found
 
 

@@ -170,18 +170,18 @@ def test_this_hubs_own_work_counts_before_the_next_beat() -> None:
 def test_a_tenant_has_so_many_requests_at_a_time_and_a_minute(clock: ManualClock) -> None:
     tenant = builders.tenant(limits=snapshot.Limits(3, 100, 2, 10))
     limits = Limits(clock)
-    with limits.slot(tenant), limits.slot(tenant), pytest.raises(LimitReached), limits.slot(tenant):
+    with limits.reserve(tenant), limits.reserve(tenant), pytest.raises(LimitReached), limits.reserve(tenant):
         pass
-    with limits.slot(tenant):
+    with limits.reserve(tenant):
         pass
-    with pytest.raises(LimitReached) as refused, limits.slot(tenant):
+    with pytest.raises(LimitReached) as refused, limits.reserve(tenant):
         pass
     assert refused.value.retry_after_s == 20
     clock.advance(20)
-    with limits.slot(tenant):
-        limits.charge(tenant, 500)
+    with limits.reserve(tenant) as reservation:
+        reservation.settle(500)
     clock.advance(60)
-    with pytest.raises(LimitReached, match="tokens"), limits.slot(tenant):
+    with pytest.raises(LimitReached, match="tokens"), limits.reserve(tenant):
         pass
     assert limits.left(tenant).remaining_tokens == 0
 
