@@ -276,7 +276,7 @@ def repacked(built: Built, folder: Path, version: str, *, broken: bool = False) 
     (metadata,) = library.glob("ringfence-*.dist-info/METADATA")
     lines = [f"Version: {version}" if line.startswith("Version: ") else line for line in metadata.read_text().splitlines()]
     metadata.write_text("\n".join(lines) + "\n")
-    trial = library / "edge_agent/trial.py"
+    trial = library / "edge_agent/release/trial.py"
     whole = trial.read_text()
     if broken:
         trial.write_text(

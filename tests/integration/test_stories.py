@@ -65,7 +65,7 @@ BAD = {
     "wrong type": ("/v1/chat/completions", b'{"model": "quick", "messages": "hello"}', 400, "invalid_request"),
     "empty messages": ("/v1/chat/completions", b'{"model": "quick", "messages": []}', 400, "invalid_request"),
     "unknown role": ("/v1/chat/completions", b'{"model": "quick", "messages": [{"role": "x", "content": "y"}]}', 400, "invalid_request"),
-    "image part": ("/v1/chat/completions", b'{"model": "quick", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}', 400, "invalid_request"),
+    "image part": ("/v1/chat/completions", b'{"model": "quick", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}', 400, "unsupported"),
     "not UTF-8": ("/v1/chat/completions", b'{"model": "\xff\xfe", "messages": []}', 400, "invalid_json"),
     "deeply nested": ("/v1/chat/completions", b"[" * 100_000, 400, "invalid_json"),
     "temperature out of range": ("/v1/chat/completions", b'{"model": "quick", "messages": [{"role": "user", "content": "y"}], "temperature": 9}', 400, "invalid_request"),

@@ -39,9 +39,10 @@ def stub(folder: Path, *, fails: bool = False) -> Path:
     """A library that only starts, or does not."""
     library = folder / ("broken" if fails else "stub")
     if not library.exists():
-        (library / "edge_agent").mkdir(parents=True)
+        (library / "edge_agent/commands").mkdir(parents=True)
         (library / "edge_agent/__init__.py").write_text("")
         (library / "edge_agent/cli.py").write_text("raise SystemExit('this release is broken')\n" if fails else "cli = None\n")
+        (library / "edge_agent/commands/__init__.py").write_text("")
         (library / "edge_agent/commands/run.py").write_text("")
         (library / "edge_agent/settings.py").write_text("def read():\n    return None\n")
     return library
