@@ -255,6 +255,7 @@ class Agent:
             meters=Meters(self.registry),
             clock=self.clock,
             request_s=REQUEST_S,
+            quiet_s=self.settings.stream_quiet_s,
             mode=lambda: executor.mode,
         )
         surface = Surface(parts)

@@ -44,6 +44,9 @@ class Settings(FileSettings):
     kv_mib: int = pydantic.Field(512, ge=1, le=1_000_000)
     """MiB of key-value cache that one text generator may use; a quarter of it for what earlier prompts left."""
 
+    stream_quiet_s: float = pydantic.Field(15.0, ge=1, le=3600)
+    """Seconds of silence in a stream after which a comment is sent: proxies cut quiet connections after 30 or 60."""
+
     models_mib: int = pydantic.Field(0, ge=0, le=10_000_000)
     """MiB that all loaded models may take together: the least lately used goes first. 0 for no limit."""
 

@@ -145,6 +145,7 @@ class Hub:
             meters=Meters(self.registry),
             clock=self.clock,
             request_s=settings.request_timeout_s,
+            quiet_s=settings.stream_quiet_s,
         )
         self._enrol_port, self._renewing = settings.enrol_port, asyncio.Lock()
         self.enrolment = Enrolment(

@@ -61,6 +61,9 @@ class Settings(FileSettings):
     request_timeout_s: float = pydantic.Field(120.0, gt=0, le=3600)
     """Seconds that a request may take, from its admission to its last byte."""
 
+    stream_quiet_s: float = pydantic.Field(15.0, ge=1, le=3600)
+    """Seconds of silence in a stream after which a comment is sent: proxies cut quiet connections after 30 or 60."""
+
     checkpoint_s: float = pydantic.Field(10.0, ge=0.1, le=3600)
     """Seconds between signed checkpoints of the ledger, where something is new."""
 

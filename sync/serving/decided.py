@@ -44,6 +44,11 @@ class Decided:
     decision: Decision
 
     @property
+    def classifier(self) -> str:
+        """Whether the classifier's model read the request: ran, not_needed, over_budget, absent; or failed."""
+        return "failed" if self.assessment.failed else self.assessment.model
+
+    @property
     def admitted(self) -> Admitted:
         return self.prepared.admitted
 

@@ -93,6 +93,8 @@ class Exchange:
         if self._running is not None:
             await self._running.replies.close()
             self._ended_at(error)
+        if isinstance(error, errors.RingfenceError):
+            self._tell_decision(error)
         if error is None and self._concluding is None:
             # Whoever held it let go of it without reading it to its end.
             error = asyncio.CancelledError()
@@ -123,6 +125,12 @@ class Exchange:
         self._parts.meters.took("run", began)
         for delta in rest:
             yield delta
+
+    def _tell_decision(self, error: errors.RingfenceError) -> None:
+        """Have the client told how its request was decided, also where it was not served."""
+        decided = self.decided
+        known = {"level": decided.decision.level.label, "decision": decided.id, "classifier": decided.classifier}
+        error.fields = {**known, **error.fields}
 
     def _ended_at(self, error: BaseException | None) -> None:
         """Tell the executor, once, that the place has nothing more to do with this request."""

@@ -54,7 +54,10 @@ class NotRedactable(errors.Retryable):
 class Parts:
     """What the stages work with. Made in the composition roots of hub and agent.
 
-    request_s: seconds that a request may take. mode: how a site stands to its hub, for its answers; empty at the hub.
+    request_s: seconds that a request may take.
+    quiet_s: seconds of silence in a stream after which its client is sent a comment: proxies cut a connection that is
+    quiet for 30 or 60 seconds.
+    mode: how a site stands to its hub, for its answers; empty at the hub.
     """
 
     snapshot: Callable[[], Snapshot]
@@ -65,6 +68,7 @@ class Parts:
     meters: Meters
     clock: Clock
     request_s: float
+    quiet_s: float = 15.0
     mode: Callable[[], str] = str
 
 

@@ -13,7 +13,7 @@ from sync.wire.levels import Level, Zone
 from tests.support import builders
 from tests.support.house import House
 
-MODELS = tuple(ModelName(name) for name in ("guide", "slow", "quick"))
+MODELS = tuple(ModelName(name) for name in ("guide", "slow", "quick", "sleepy"))
 LIMITS = snapshot.Limits(100_000, 10_000_000, 256, 4096)
 REDACTING = (
     snapshot.Route(Level.PUBLIC, (Zone.PUBLIC_CLOUD,), ()),

@@ -62,6 +62,7 @@ NOOPS: Mapping[str, Mapping[str, object]] = {
     "guide": {"echo": True},
     "slow": {"words": 200, "every_ms": 5},
     "quick": {},
+    "sleepy": {"words": 2, "every_ms": 150},
 }
 
 
@@ -105,6 +106,7 @@ class House:
     models: tuple[snapshot.Model, ...]
     manifests: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     roles: tuple[str, ...] = ("user",)
+    quiet_s: float = 15.0
     classifier: Classifier = field(default_factory=Classifier)
 
     async def __aenter__(self) -> House:
@@ -224,6 +226,7 @@ class House:
             meters=Meters(registry),
             clock=self.clock,
             request_s=30.0,
+            quiet_s=self.quiet_s,
         )
         self.forwarding = Forwarding(
             bus=bus,
@@ -275,6 +278,7 @@ class House:
             meters=Meters(registry),
             clock=self.clock,
             request_s=30.0,
+            quiet_s=self.quiet_s,
             mode=lambda: executor.mode,
         )
         surface = Surface(parts)

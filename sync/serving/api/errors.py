@@ -93,7 +93,7 @@ def body_of(error: Exception, request_id: str) -> dict[str, object]:
 def response_of(error: Exception, request_id: str) -> web.Response:
     """Return the whole answer, with `retry-after` where trying again makes sense."""
     told = ours(error)
-    known = [name for name in ("level", "decision") if name in told.fields]
+    known = [name for name in ("level", "decision", "classifier") if name in told.fields]
     headers = {f"x-ringfence-{name}": str(told.fields[name]) for name in known}
     if allow := told.fields.get("allow"):
         headers["allow"] = str(allow)

@@ -14,18 +14,17 @@ from aiohttp import web
 
 from sync.serving.api import answers
 
-QUIET_S = 15.0
-"""Seconds without an event after which a comment is sent: proxies cut a connection that is quiet for 30 or 60 seconds."""
 COMMENT = b": still working\n\n"
 
 
 class EventStream:
     """The stream. Use it as a context: a task keeps it alive until it is left.
 
+    quiet_s: seconds without an event after which a comment is sent.
     headers: asked for when the stream is opened, since where the request runs is known by then, mostly.
     """
 
-    def __init__(self, request: web.Request, headers: Callable[[], Mapping[str, str]], *, quiet_s: float = QUIET_S) -> None:
+    def __init__(self, request: web.Request, headers: Callable[[], Mapping[str, str]], *, quiet_s: float) -> None:
         self._request = request
         self._headers = headers
         self._quiet_s = quiet_s

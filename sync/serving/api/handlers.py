@@ -182,7 +182,7 @@ class Surface:
         ask = exchange.decided.ask
         frames = Frames(ask.request, body.model, with_usage=body.stream_options.include_usage)
         began = False
-        async with EventStream(request, lambda: outgoing.headers(self.parts, exchange)) as stream:
+        async with EventStream(request, lambda: outgoing.headers(self.parts, exchange), quiet_s=self.parts.quiet_s) as stream:
             try:
                 async with aclosing(exchange.stream()) as deltas:
                     async for delta in deltas:

@@ -25,7 +25,7 @@ def headers(parts: Parts, exchange: Exchange) -> dict[str, str]:
         "x-ringfence-region": place.region or "" if place else "",
         "x-ringfence-agent": place.agent if place else "",
         "x-ringfence-categories": ",".join(decided.assessment.categories),
-        "x-ringfence-classifier": classifier_word(decided),
+        "x-ringfence-classifier": decided.classifier,
         "x-ringfence-cache": cache_word(decided, outcome),
         **limits(parts.limits.left(decided.principal.tenant)),
     }
@@ -34,11 +34,6 @@ def headers(parts: Parts, exchange: Exchange) -> dict[str, str]:
     if decided.ask.ignored:
         found["x-ringfence-ignored"] = incoming.ignored(decided.ask.ignored)
     return found
-
-
-def classifier_word(decided: Decided) -> str:
-    """Return whether the classifier's model read the request: ran, not_needed, over_budget, absent; or failed."""
-    return "failed" if decided.assessment.failed else decided.assessment.model
 
 
 def cache_word(decided: Decided, outcome: Outcome) -> str:
@@ -66,7 +61,7 @@ def explanation(decided: Decided, plan: Iterable[AgentId]) -> dict[str, object]:
         "allowed": made.allowed,
         "level": made.level.label,
         "categories": decided.assessment.categories,
-        "classifier": classifier_word(decided),
+        "classifier": decided.classifier,
         "zones": made.zones,
         "regions": made.regions,
         "redact": [zone.value for zone in made.redact],
