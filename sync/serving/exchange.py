@@ -49,15 +49,13 @@ class Exchange:
         self._key = key
         self._running: Running | None = None
         self._concluding: asyncio.Task[None] | None = None
-        self._beginning: asyncio.Task[Running] | None = None
         self._left = False
+        self._began = parts.meters.now()
 
     async def begin(self) -> None:
         """Have it run somewhere, and wait for the first word of its answer: until then an error has a status of its own."""
         if self._running is None:
-            # A task of its own: who leaves while the decision is being written must not leave it half known.
-            self._beginning = asyncio.ensure_future(stages.run(self._parts, self.decided, self.outcome, self._key))
-            self._running = await asyncio.shield(self._beginning)
+            self._running = await stages.run(self._parts, self.decided, self.outcome, self._key)
 
     async def stream(self) -> AsyncGenerator[Delta]:
         """Give the answer in pieces. When it ends by itself, the outcome is on disk."""
@@ -87,9 +85,13 @@ class Exchange:
             raise AssertionError("an answer is given out before its record")
         return Answered(self.outcome, recorded=self._concluding)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the answer was read to its end and its outcome is on disk: nothing is left to end."""
+        return self._left and self._concluding is not None and self._concluding.done()
+
     async def end(self, error: BaseException | None) -> None:
         """Leave: cancel what is at work, charge what was used, and record how it ended, unless it is recorded already."""
-        await self._stop_beginning()
         if self._running is not None:
             await self._running.replies.close()
             self._ended_at(error)
@@ -107,7 +109,6 @@ class Exchange:
 
     async def _deltas(self) -> AsyncGenerator[Delta]:
         assert self._running is not None  # noqa: S101 - begin() came first
-        began = self._parts.meters.now()
         message: Chunk | Done | Placed = self._running.first
         try:
             while not isinstance(message, Done):
@@ -121,8 +122,10 @@ class Exchange:
             if isinstance(error, errors.Corrupt):
                 raise Lost("The model's side answers what was not asked for.", broken=True) from error
             raise
+        # Closed here and not in `end`: an answer that was read to its end leaves nothing to wait for.
+        await self._running.replies.close()
         self._ended_at(None)
-        self._parts.meters.took("run", began)
+        self._parts.meters.took("run", self._began)
         for delta in rest:
             yield delta
 
@@ -137,16 +140,6 @@ class Exchange:
         if self._running is not None and not self._left:
             self._left = True
             self._parts.executor.ended(self._running.place, error)
-
-    async def _stop_beginning(self) -> None:
-        """Cancel a beginning that nobody waits for any more, and see it end: it may have the decision on disk."""
-        task = self._beginning
-        if task is None or self._running is not None:
-            return
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled() and task.exception() is None:
-            self._running = task.result()
 
     async def _conclude(self, error: BaseException | None) -> None:
         """Record the outcome, once: who comes second waits for the first."""
@@ -192,7 +185,8 @@ async def exchange(parts: Parts, principal: Principal, ask: Ask, key: str) -> As
                     await asyncio.shield(asyncio.ensure_future(made.end(error)))
                 raise
             else:
-                await asyncio.shield(asyncio.ensure_future(made.end(None)))
+                if not made.is_over:
+                    await asyncio.shield(asyncio.ensure_future(made.end(None)))
     except BaseException as error:
         if made is None:
             parts.meters.ended(ask.task, record.outcome_of(error), Outcome())

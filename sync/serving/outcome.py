@@ -40,6 +40,8 @@ class Outcome:
     finish: str = ""
     cached: bool = False
     compute_ms: float = 0.0
+    known: dict[str, object] = field(default_factory=dict)
+    """The record's fields that were known before it ran: its outcome says the same."""
     tries: int = 0
     opened: bool = False
     """Whether the journal has, or may have, the record of the decision: then the outcome closes it."""

@@ -92,9 +92,10 @@ class Recorder:
         self._late: deque[_Late] = deque(maxlen=MAX_LATE)
         self._sparing: Sparing[tuple[TenantId, str]] = Sparing(clock)
 
-    async def decided(self, decided: Decided, place: Place, redacted: str) -> Written:
+    async def decided(self, decided: Decided, place: Place, outcome: Outcome) -> Written:
         """Write down the decision and the first place that will get the request. Raises AuditUnavailable."""
-        fields = {**self.fields_of(decided), **_where(place), "redacted": redacted, "tries": 1}
+        outcome.known = self.fields_of(decided)
+        fields = {**outcome.known, **_where(place), "redacted": outcome.redacted, "tries": 1}
         ask, tenant = decided.ask, decided.principal.tenant
         # Whom it is about, and nothing of what was said: a request that is interrupted is found by its subject too.
         retained = contents.retain(tenant.id, tenant.retention.key, (), "", ask.subject, whole=False)
@@ -115,7 +116,7 @@ class Recorder:
     async def outcome(self, decided: Decided, outcome: Outcome, ms: float, error: BaseException | None) -> None:
         """Write down how a decided request ended. Raises AuditUnavailable, and tries again later by itself."""
         tenant = decided.principal.tenant
-        fields = {**self.fields_of(decided), **self._ended(decided, outcome, ms, error)}
+        fields = {**(outcome.known or self.fields_of(decided)), **self._ended(decided, outcome, ms, error)}
         retained = None
         if error is None:
             retained = self._retained(decided, outcome)

@@ -195,7 +195,7 @@ async def _write_ahead(parts: Parts, decided: Decided, outcome: Outcome, place: 
     # Before it is awaited: who leaves in this moment leaves a decision that may be on disk, and has to be closed.
     outcome.opened = True
     try:
-        return await parts.recorder.decided(decided, place, outcome.redacted)
+        return await parts.recorder.decided(decided, place, outcome)
     except errors.RingfenceError:
         outcome.opened = False
         raise
