@@ -100,8 +100,8 @@ class OpenInference:
     async def infer(self, request: web.Request) -> web.Response:
         """Run a model by its tensors. They cannot be read as text, so they count as restricted."""
         call = self.surface.call(request)
-        async with self.surface.refusals(call, task=TASK, model=request.match_info["name"]):
-            self._folder(request)
+        try:
+            folder = self._folder(request)
             body = await bodies.read(request, InferBody, most=MAX_BODY)
             ask = Ask(
                 request=call.id,
@@ -111,9 +111,15 @@ class OpenInference:
                 no_store=True,
                 unread=True,
             )
+        except errors.RingfenceError as error:
+            await self.surface.refused(call, error, task=TASK, model=request.match_info["name"])
+            raise
+        told = {
+            "model_name": ask.model,
+            "model_version": self.repository.manifest(folder).version,
+            "id": body.id or ask.request,
+        }
         async with exchanges.exchange(self.surface.parts, call.principal, ask, call.key) as exchange:
-            version = self.repository.manifest(self._folder(request)).version
-            told = {"model_name": ask.model, "model_version": version, "id": body.id or ask.request}
             data = await exchange.complete(lambda outcome: answers.encoded({**told, "outputs": _outputs(outcome)}))
             return answers.respond(data, outgoing.headers(self.surface.parts, exchange))
 

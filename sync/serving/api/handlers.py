@@ -7,8 +7,8 @@ gives, once its outcome is on disk.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from sync.serving.api.answers import Frames, Usage
 from sync.serving.api.events import EventStream
 from sync.serving.api.server import TOLD
 from sync.serving.ask import Ask
+from sync.serving.decided import Admitted
 from sync.serving.exchange import Answered, Exchange
 from sync.serving.outcome import Outcome
 from sync.serving.stages import Parts
@@ -39,6 +40,8 @@ class Call:
     request: web.Request
     principal: Principal
     key: str
+    began: float
+    """Seconds of the meters' clock."""
 
     @property
     def id(self) -> RequestId:
@@ -67,7 +70,7 @@ class Surface:
         """Answer a conversation, whole or in pieces."""
         call = self.call(request)
         body = await self._read(call, bodies.ChatBody, tasks.Generate.TASK)
-        async with self.exchange(call, body) as exchange:
+        async with await self.exchange(call, body) as exchange:
             if body.stream:
                 return await self._stream(request, body, exchange)
             return await self._whole(
@@ -78,7 +81,7 @@ class Surface:
         """Answer with a vector for each text."""
         call = self.call(request)
         body = await self._read(call, bodies.EmbeddingsBody, tasks.Embed.TASK)
-        async with self.exchange(call, body) as exchange:
+        async with await self.exchange(call, body) as exchange:
             return await self._whole(
                 exchange,
                 lambda outcome: answers.embeddings(_of(tasks.Embedded, outcome), body.model, body.encoding_format, _usage(outcome)),
@@ -88,7 +91,7 @@ class Surface:
         """Answer with the documents by their relevance to a query."""
         call = self.call(request)
         body = await self._read(call, bodies.RerankBody, tasks.Rerank.TASK)
-        async with self.exchange(call, body) as exchange:
+        async with await self.exchange(call, body) as exchange:
             return await self._whole(exchange, lambda outcome: answers.ranking(_of(tasks.Ranked, outcome), body, _usage(outcome)))
 
     async def classify(self, request: web.Request) -> web.StreamResponse:
@@ -96,12 +99,11 @@ class Surface:
         call = self.call(request)
         body = await self._read(call, bodies.ClassifyBody, tasks.Classify.TASK)
         if body.model is None:
-            async with self._read_only(call, body) as ask:
-                admitted = stages.admit(self.parts, call.principal, ask)
-                with admitted.reservation:
-                    prepared = await stages.prepare(self.parts, admitted, all_spans=True)
+            admitted = await self._admitted(call, await self.ask(call, body))
+            with admitted.reservation:
+                prepared = await stages.prepare(self.parts, admitted, all_spans=True)
             return web.json_response(self.parts.classifier.describe(prepared.assessment))
-        async with self.exchange(call, body) as exchange:
+        async with await self.exchange(call, body) as exchange:
             described = self.parts.classifier.describe(exchange.decided.assessment)
             return await self._whole(
                 exchange,
@@ -115,11 +117,10 @@ class Surface:
         """Say what would happen, and why: through the same stages as a request, and runs nothing."""
         call = self.call(request)
         body = await self._read(call, bodies.ExplainBody, tasks.Generate.TASK)
-        async with self._read_only(call, body) as ask:
-            admitted = stages.admit(self.parts, call.principal, ask)
-            with admitted.reservation:
-                admitted.reservation.settle(0)
-                decided = stages.decide(self.parts, await stages.prepare(self.parts, admitted))
+        admitted = await self._admitted(call, await self.ask(call, body))
+        with admitted.reservation:
+            admitted.reservation.settle(0)
+            decided = stages.decide(self.parts, await stages.prepare(self.parts, admitted))
         plan = [place.agent for place in self.parts.executor.plan(decided) if not place.forwarded]
         return web.json_response(outgoing.explanation(decided, plan))
 
@@ -140,41 +141,48 @@ class Surface:
     def call(self, request: web.Request) -> Call:
         """Return who asks. Raises InvalidKey."""
         key = headers.api_key(request)
-        return Call(request, stages.authenticate(self.parts, key), key)
+        return Call(request, stages.authenticate(self.parts, key), key, self.parts.meters.now())
 
-    @asynccontextmanager
-    async def exchange(self, call: Call, body: bodies.Body) -> AsyncIterator[Exchange]:
-        """Take a body through the stages."""
-        async with self._read_only(call, body) as ask:
-            pass
-        async with exchanges.exchange(self.parts, call.principal, ask, call.key) as exchange:
-            yield exchange
+    async def exchange(self, call: Call, body: bodies.Body) -> AbstractAsyncContextManager[Exchange]:
+        """Return the context in which a body goes through the stages."""
+        ask = await self.ask(call, body)
+        return exchanges.exchange(self.parts, call.principal, ask, call.key)
 
-    @asynccontextmanager
-    async def _read_only(self, call: Call, body: bodies.Body) -> AsyncIterator[Ask]:
-        """Give the request of a body; what is refused inside is recorded, as it is for what runs."""
-        async with self.refusals(call, task=body.task, model=body.model):
-            yield _ask(call, body)
-
-    async def _read(self, call: Call, kind: type[bodies.B], task: str) -> bodies.B:
-        async with self.refusals(call, task=task, model=None):
-            return await bodies.read(call.request, kind)
-
-    @asynccontextmanager
-    async def refusals(self, call: Call, *, task: str, model: str | None) -> AsyncIterator[None]:
-        """Record what is refused inside, before there is an exchange that would."""
-        began = self.parts.clock.monotonic()
+    async def ask(self, call: Call, body: bodies.Body) -> Ask:
+        """Return the request of a body. What is refused is recorded. Raises BadRequest."""
         try:
-            yield
+            return _ask(call, body)
         except errors.RingfenceError as error:
-            ms = (self.parts.clock.monotonic() - began) * 1000
-            await asyncio.shield(
-                asyncio.ensure_future(
-                    self.parts.recorder.refused(
-                        _nothing_read(call, task, model), call.principal, error, ms=ms, serial=self.parts.snapshot().serial
-                    )
+            await self.refused(call, error, task=body.task, model=body.model)
+            raise
+
+    async def refused(self, call: Call, error: errors.RingfenceError, *, task: str, model: str | None) -> None:
+        """Record a request that is refused before there is an exchange that would record it."""
+        await asyncio.shield(
+            asyncio.ensure_future(
+                self.parts.recorder.refused(
+                    _nothing_read(call, task, model),
+                    call.principal,
+                    error,
+                    ms=(self.parts.meters.now() - call.began) * 1000,
+                    serial=self.parts.snapshot().serial,
                 )
             )
+        )
+
+    async def _read(self, call: Call, kind: type[bodies.B], task: str) -> bodies.B:
+        try:
+            return await bodies.read(call.request, kind)
+        except errors.RingfenceError as error:
+            await self.refused(call, error, task=task, model=None)
+            raise
+
+    async def _admitted(self, call: Call, ask: Ask) -> Admitted:
+        """Admit what runs nothing: it is limited like what runs, and a refusal is recorded."""
+        try:
+            return stages.admit(self.parts, call.principal, ask)
+        except errors.RingfenceError as error:
+            await self.refused(call, error, task=ask.task, model=ask.model)
             raise
 
     async def _stream(self, request: web.Request, body: bodies.ChatBody, exchange: Exchange) -> web.StreamResponse:
