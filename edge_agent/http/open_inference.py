@@ -21,6 +21,7 @@ from sync.policy import authorize
 from sync.policy.authorize import UnknownModel
 from sync.serving import exchange as exchanges
 from sync.serving.api import answers, bodies, headers, outgoing
+from sync.serving.api.errors import BadRequest
 from sync.serving.api.handlers import Surface
 from sync.serving.ask import Ask
 from sync.serving.outcome import Outcome
@@ -145,7 +146,12 @@ def _payload(body: InferBody) -> tasks.Tensors:
     inputs = tuple(
         tasks.Tensor(tensor.name, tensor.datatype, tuple(tensor.shape), tuple(_flat(tensor.data))) for tensor in body.inputs
     )
-    return tasks.Tensors(inputs, tuple(wanted.name for wanted in body.outputs))
+    made = tasks.Tensors(inputs, tuple(wanted.name for wanted in body.outputs))
+    try:
+        tasks.read_request(TASK, tasks.pack(made))
+    except (errors.Corrupt, OverflowError, TypeError) as error:
+        raise BadRequest("inputs: a name is too long, or an element is not a number, a text or a boolean in range.") from error
+    return made
 
 
 def _flat(data: list[Any]) -> list[Any]:

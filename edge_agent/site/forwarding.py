@@ -67,6 +67,7 @@ class Forwarder:
             deadline=order.deadline,
             clock=self._clock,
             code_of=codes.of_hub,
+            places=True,
             window=window,
         )
 

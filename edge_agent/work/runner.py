@@ -12,6 +12,7 @@ Invariants, each with a test of its words:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -26,16 +27,17 @@ from edge_agent.work.pieces import Counted, Pieces
 from sync.audit.journal import Journal
 from sync.kit import errors, logs
 from sync.kit.clock import Clock
-from sync.kit.ids import RequestId
+from sync.kit.ids import DecisionId, RequestId
 from sync.serving import replies
 from sync.serving.replies import Reply, Sender
 from sync.wire import codec, tasks, types
-from sync.wire.messages import Accepted, Run
+from sync.wire.messages import Accepted, Failed, Run
 
 log = logs.get("runner")
 KIND = "run"
 ACCEPT_AFTER_S = 0.1
 """A request that is not done by then is said to be accepted: quick ones need no message more."""
+DUPLICATE = "duplicate_request"
 REMEMBERED = 10_000
 """Request ids that are remembered, to know a second delivery."""
 START_WITHIN_S = 10.0
@@ -90,17 +92,22 @@ class Runner:
         self._cache = cache
         self._journal = journal
         self._clock = clock
-        self._seen: OrderedDict[RequestId, None] = OrderedDict()
+        self._seen: OrderedDict[RequestId, DecisionId] = OrderedDict()
+        self._refusals: set[asyncio.Task[None]] = set()
         self._jobs: dict[RequestId, Job] = {}
         self.at_work: dict[RequestId, asyncio.Task[None]] = {}
         self.latency_ms = 0.0
 
     def start(self, run: Run, reply: Reply) -> None:
         """Begin a run. A request that was seen before is not begun again."""
-        if run.request in self._seen:
+        before = self._seen.get(run.request)
+        if before is not None:
             log.warning("duplicate_request", request=run.request)
+            if before != run.ticket.decision:
+                # Another decision under the same id is another request: silence would look like a dead agent.
+                self._refuse(Failed(run.request, DUPLICATE, "A request with this id was run already.", False, 0.0), reply)
             return
-        self._seen[run.request] = None
+        self._seen[run.request] = run.ticket.decision
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
         # A hub that knows `left_s` knows the digest too: both came with version 2 of the wire.
@@ -110,6 +117,15 @@ class Runner:
         task = asyncio.create_task(self._guarded(job), name=f"run {run.request}")
         self.at_work[run.request] = task
         task.add_done_callback(lambda _: self._ended(run.request))
+
+    def _refuse(self, failed: Failed, reply: Reply) -> None:
+        async def say() -> None:
+            with contextlib.suppress(errors.RingfenceError):
+                await reply(failed)
+
+        task = asyncio.create_task(say(), name=f"refusal {failed.request}")
+        self._refusals.add(task)
+        task.add_done_callback(self._refusals.discard)
 
     def granted(self, request: RequestId, upto: int) -> None:
         """Take the reader's word that it has taken `upto` bytes of a stream: more may go out."""

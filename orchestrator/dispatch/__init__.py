@@ -1,1 +1,1 @@
-"""A request's life: admit, prepare, decide, run, deliver. Knows no HTTP and no SQL."""
+"""How a decided request comes to an agent: the executor over a plan, and the requests that sites send on."""

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import aclosing
 
 from sync.bundle.snapshot import Agent, Snapshot
 from sync.bus.port import Bus, Incoming
 from sync.crypto import sealing, signing
-from sync.kit import errors, logs
+from sync.kit import errors, ids, logs
 from sync.kit.clock import Clock
 from sync.kit.ids import AgentId, RequestId
 from sync.kit.tasks import TaskGroup
@@ -26,7 +27,7 @@ from sync.policy.authenticate import Principal
 from sync.policy.serves import serves
 from sync.serving import exchange as exchanges
 from sync.serving import stages
-from sync.serving.api import bodies
+from sync.serving.api import bodies, codes, handlers, headers
 from sync.serving.ask import Ask
 from sync.serving.exchange import Exchange
 from sync.serving.replies import Sender
@@ -36,6 +37,8 @@ from sync.wire.messages import Cancel, Credit, Failed, Forward, Ping, Placed, Po
 from sync.wire.session import AgentSession, AgentSessions
 
 log = logs.get("forwarding")
+REMEMBERED = 10_000
+"""Ids of forwarded requests that are remembered: a frame that is sent again, by whomever, is not served again."""
 AT_ONCE = 256
 """Requests of one site at work here at a time; the tenants' own limits come on top."""
 Work = tuple[AgentId, RequestId]
@@ -64,6 +67,7 @@ class Forwarding:
         self._sessions: dict[AgentId, tuple[bytes, AgentSessions]] = {}
         self._at_work: dict[Work, asyncio.Task[None]] = {}
         self._senders: dict[Work, Sender] = {}
+        self._seen: OrderedDict[RequestId, None] = OrderedDict()
         self._accepting = True
 
     async def listen(self) -> None:
@@ -109,19 +113,26 @@ class Forwarding:
         work = agent, forward.request
         if work in self._at_work:
             return
-        refusal = self._why_not(agent)
+        refusal = self._why_not(agent, forward.request)
         if refusal is not None:
-            await incoming.respond(session.seal(Failed(forward.request, refusal[0], refusal[1], True, 1.0)))
+            self._parts.meters.refused(refusal[0])
+            await incoming.respond(session.seal(Failed(forward.request, *refusal, 1.0)))
             return
         task = self._tasks.spawn(f"forwarded {forward.request}", self._serve(known, session, forward, incoming))
         self._at_work[work] = task
         task.add_done_callback(lambda _: self._at_work.pop(work, None))
 
-    def _why_not(self, agent: AgentId) -> tuple[str, str] | None:
+    def _why_not(self, agent: AgentId, request: RequestId) -> tuple[str, str, bool] | None:
+        """Return why a request is not taken: code, sentence, and whether it may be tried again. Remembers its id."""
+        if not ids.REQUEST.fullmatch(request) or request in self._seen:
+            return "duplicate_request", "A request with this id was taken already, or the id is none.", False
         if not self._accepting:
-            return "draining", "The hub is being stopped: it takes no new work."
+            return "draining", "The hub is being stopped: it takes no new work.", True
         if sum(owner == agent for owner, _ in self._at_work) >= AT_ONCE:
-            return "overloaded", f"{AT_ONCE} requests of this site are at work at the hub already."
+            return "overloaded", f"{AT_ONCE} requests of this site are at work at the hub already.", True
+        self._seen[request] = None
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
         return None
 
     def _sessions_of(self, agent: AgentId) -> tuple[Agent, AgentSessions]:
@@ -147,11 +158,11 @@ class Forwarding:
         self._senders[work] = sender
         try:
             principal = stages.authenticate(self._parts, forward.key)
-            _check_served(self._snapshot(), agent, principal)
-            ask = ask_of(forward, agent.id, principal.tenant.limits.max_tokens_per_request)
+            ask = await self._ask(agent, forward, principal)
             async with exchanges.exchange(self._parts, principal, ask, forward.key) as exchange:
                 await _answer(exchange, forward, sender)
         except errors.RingfenceError as error:
+            self._parts.meters.refused(codes.label(error.code))
             await _say_failed(sender, error)
         except asyncio.CancelledError:
             await asyncio.shield(_say_failed(sender, errors.Retryable("The hub ended the request.", code="cancelled")))
@@ -161,6 +172,17 @@ class Forwarding:
             await _say_failed(sender, errors.RingfenceError("Something went wrong inside the hub; its log has the request id."))
         finally:
             self._senders.pop(work, None)
+
+    async def _ask(self, agent: Agent, forward: Forward, principal: Principal) -> Ask:
+        """Return the request that a site sends on. What is refused is recorded, as over HTTP."""
+        try:
+            _check_served(self._snapshot(), agent, principal)
+            return ask_of(forward, agent.id, principal.tenant.limits.max_tokens_per_request)
+        except errors.RingfenceError as error:
+            log.warning("forward_refused", agent=agent.id, request=forward.request, code=error.code)
+            asked = handlers.nothing_read(forward.request, forward.task, forward.model, via=agent.id)
+            await self._parts.recorder.refused(asked, principal, error, ms=0.0, serial=self._snapshot().serial)
+            raise
 
 
 async def _answer(exchange: Exchange, forward: Forward, sender: Sender) -> None:
@@ -228,7 +250,7 @@ def ask_of(forward: Forward, agent: AgentId, cap: int) -> Ask:
         declared=forward.declared,
         no_store=forward.no_store,
         batch=forward.batch,
-        trace=forward.trace,
+        trace=headers.valid_trace(forward.trace),
         subject=forward.subject,
         via=agent,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import secrets
 import time
@@ -29,13 +28,13 @@ def is_name(text: str) -> bool:
     return NAME.fullmatch(text) is not None
 
 
-_PROCESS = secrets.token_hex(5)
-_COUNT = itertools.count(secrets.randbelow(1 << 15))
-
-
 def sortable() -> str:
-    """26 characters that sort by time of making: 48 bits of milliseconds, 40 random bits a process, 16 that count up."""
-    return f"{int(time.time() * 1000):012x}{_PROCESS}{next(_COUNT) & 0xFFFF:04x}"
+    """Return 26 hex digits that sort by time of making: 48 bits of milliseconds, then 56 random ones that nobody can guess."""
+    return f"{int(time.time() * 1000):012x}{secrets.token_hex(7)}"
+
+
+REQUEST = re.compile(r"req_[0-9a-f]{26}")
+"""The form of a request's id: what another process calls one is held against it."""
 
 
 def request_id() -> RequestId:

@@ -53,7 +53,12 @@ class Ask:
         return sum(len(text.encode("utf-8", "replace")) for text in self.texts)
 
     @property
+    def choices(self) -> int:
+        """How many answers are asked for."""
+        return (self.payload.n or 1) if isinstance(self.payload, tasks.Generate) else 1
+
+    @property
     def most_tokens(self) -> int:
         """The most tokens that its answers may have together; 0 for a task that generates none."""
         payload = self.payload
-        return payload.max_tokens * (payload.n or 1) if isinstance(payload, tasks.Generate) else 0
+        return payload.max_tokens * self.choices if isinstance(payload, tasks.Generate) else 0

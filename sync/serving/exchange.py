@@ -15,7 +15,6 @@ from typing import TypeVar
 
 from sync.kit import errors, logs
 from sync.policy.authenticate import Principal
-from sync.policy.decide import PolicyDenied
 from sync.serving import record, stages
 from sync.serving.ask import Ask
 from sync.serving.decided import Admitted, Decided
@@ -114,7 +113,7 @@ class Exchange:
             while not isinstance(message, Done):
                 if isinstance(message, Placed):
                     raise errors.Corrupt("The hub says twice where a request is served.")
-                yield self.outcome.take(message)
+                yield self.outcome.take(message, self.decided.ask)
                 message = await self._running.replies.next()
             rest = self.outcome.finish_with(message, self.decided.ask)
         except BaseException as error:
@@ -147,22 +146,8 @@ class Exchange:
             if error is not None:
                 self.outcome.leave(self.decided.ask)
             self.decided.admitted.reservation.settle(self.outcome.used)
-            self._concluding = asyncio.ensure_future(self._record(error))
+            self._concluding = asyncio.ensure_future(stages.deliver(self._parts, self.decided, self.outcome, error))
         await asyncio.shield(self._concluding)
-
-    async def _record(self, error: BaseException | None) -> None:
-        began = self._parts.meters.now()
-        admitted = self.decided.admitted
-        ms = (self._parts.clock.monotonic() - admitted.began) * 1000
-        word = "denied" if isinstance(error, PolicyDenied) else record.outcome_of(error, self.outcome.tries)
-        try:
-            await self._parts.recorder.outcome(self.decided, self.outcome, ms, error)
-        except errors.RingfenceError:
-            word = "failed"
-            raise
-        finally:
-            self._parts.meters.took("deliver", began)
-            self._parts.meters.ended(admitted.ask.task, word, self.outcome)
 
 
 @asynccontextmanager

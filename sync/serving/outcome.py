@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sync.kit import errors
 from sync.kit.ids import AgentId, DecisionId, Region
 from sync.serving import usage
 from sync.serving.ask import Ask
@@ -37,6 +38,8 @@ class Outcome:
     completion_tokens: int = 0
     estimated: bool = False
     """Whether nobody has counted the tokens, so that they are estimated from the texts."""
+    counted: bool = False
+    """Whether the tokens are known: the answer was read to its end."""
     finish: str = ""
     cached: bool = False
     compute_ms: float = 0.0
@@ -57,12 +60,17 @@ class Outcome:
 
     def placed(self, placed: Placed) -> None:
         """Take the hub's word on where a forwarded request runs, and by which decision."""
-        zone = Zone(placed.zone) if placed.zone else None
+        try:
+            zone = Zone(placed.zone) if placed.zone else None
+        except ValueError as error:
+            raise errors.Corrupt("The hub names a zone that there is not.") from error
         self.place = Place(agent=AgentId(placed.agent), zone=zone, region=Region(placed.region), forwarded=True)
         self.level, self.decision = placed.level, placed.decision
 
-    def take(self, chunk: Chunk) -> Delta:
-        """Take a piece; return it with what was redacted put back. Raises BadFrame where its scores are none."""
+    def take(self, chunk: Chunk, ask: Ask) -> Delta:
+        """Take a piece; return it with what was redacted put back. Raises Corrupt where it is of no answer that was asked for."""
+        if chunk.choice >= ask.choices:
+            raise errors.Corrupt("A piece came of an answer that was not asked for.")
         text, vault = chunk.text, self.vault
         self.out_bytes += len(text.encode("utf-8", "replace"))
         if vault is not None:
@@ -87,7 +95,7 @@ class Outcome:
 
     def leave(self, ask: Ask) -> None:
         """Count what a request has used that ends before its answer does: nothing where no place ever had it."""
-        if self.tries and self.result is None:
+        if self.tries and not self.counted:
             self.prompt_tokens, self.completion_tokens = usage.estimate(ask.text_bytes), usage.estimate(self.out_bytes)
             self.estimated = True
 
@@ -132,6 +140,7 @@ class Outcome:
         return choice
 
     def _count(self, done: Done, ask: Ask) -> None:
+        self.counted = True
         told_out = sum(len(a.text.encode("utf-8", "replace")) for a in self.answers) if not self._texts else self.out_bytes
         self.prompt_tokens = usage.bounded_prompt(done.prompt_tokens, ask.text_bytes)
         self.completion_tokens = usage.bounded_answer(done.completion_tokens, ask.most_tokens)

@@ -23,7 +23,7 @@ from sync.audit.unfinished import close_unfinished
 from sync.crypto import digest, sealing
 from sync.kit import errors, logs
 from sync.kit.clock import Clock
-from sync.kit.ids import AgentId, TenantId
+from sync.kit.ids import AgentId, PrincipalId, TenantId
 from sync.policy.authenticate import Principal
 from sync.serving.ask import Ask
 from sync.serving.decided import Decided
@@ -90,7 +90,7 @@ class Recorder:
         self._standing = standing
         self._begun = False
         self._late: deque[_Late] = deque(maxlen=MAX_LATE)
-        self._sparing: Sparing[tuple[TenantId, str]] = Sparing(clock)
+        self._sparing: Sparing[tuple[TenantId, PrincipalId, str]] = Sparing(clock)
 
     async def decided(self, decided: Decided, place: Place, outcome: Outcome) -> Written:
         """Write down the decision and the first place that will get the request. Raises AuditUnavailable."""
@@ -108,7 +108,7 @@ class Recorder:
             "decision": decided.id,
             "level": decided.decision.level.label,
             **_where(place),
-            "tries": outcome.tries,
+            "tries": outcome.tries + 1,
             "code": outcome.tried[-1][2] if outcome.tried else "",
         }
         return await self.journal.append(decided.principal.tenant.id, kinds.TRIED, fields)
@@ -141,7 +141,7 @@ class Recorder:
         Of many like it within a minute the first ones are written down, and the others counted into one record.
         """
         tenant, code = principal.tenant.id, code_of(error)
-        counted = self._sparing.take((tenant, code))
+        counted = self._sparing.take((tenant, principal.id, code))
         if counted is None:
             return
         ended: Fields = {"outcome": outcome_of(error), "code": code, "ms": round(ms, 2)}
@@ -172,8 +172,8 @@ class Recorder:
             if not self._begun:
                 await self.begin()
             await self.write_late()
-            for (tenant, code), more in self._sparing.over():
-                await self.note(tenant, {"outcome": "refused", "code": code, "more": more})
+            for (tenant, principal, code), more in self._sparing.over():
+                await self.note(tenant, {"principal": principal, "outcome": "refused", "code": code, "more": more})
 
     async def write_late(self) -> int:
         """Write what is late, in its order, until that fails; return how many were written."""
@@ -256,7 +256,7 @@ def outcome_of(error: BaseException | None, tries: int = 0) -> str:
     if error is None:
         return "answered"
     if isinstance(error, errors.RingfenceError):
-        return "failed" if tries and not isinstance(error, errors.Refused) else "refused"
+        return "failed" if tries else "refused"
     return "failed" if isinstance(error, Exception) and not isinstance(error, ConnectionError) else "cancelled"
 
 

@@ -59,7 +59,9 @@ class RunFailed(errors.RingfenceError):
     """The other side said why it did not do it. `retryable`: another one may be tried. `said`: the code in its own words."""
 
     def __init__(self, failed: Failed, code: str) -> None:
-        super().__init__(failed.sentence, code=code)
+        # Its sentence goes with a code that it may say; what another process says is printed as text and no more.
+        told = failed.sentence if code == failed.code else "The agent could not serve the request: its log says why."
+        super().__init__("".join(c if c.isprintable() else " " for c in told), code=code)
         self.said = failed.code
         self.retryable = failed.retryable
         self.retry_after_s = failed.retry_after_s
@@ -157,6 +159,7 @@ class Replies:
     window: bytes on their way that the request has asked to be kept to; 0 for a sender that knows no window.
     summed: whether the sender says a digest of the answer (see `Done.digest`): then one without it is not whole.
     code_of: what a client is told where the other side fails with a code: it does not choose the client's status.
+    places: whether the other side is the hub, which says where a request runs; an agent does not.
     """
 
     def __init__(
@@ -169,7 +172,9 @@ class Replies:
         code_of: Callable[[str], str],
         window: int = 0,
         summed: bool = True,
+        places: bool = False,
     ) -> None:
+        self._places = places
         self._source = source
         self._request = request
         self._deadline = deadline
@@ -191,6 +196,8 @@ class Replies:
                 message = await self._received()
                 if message.request != self._request:
                     raise errors.Corrupt("A reply to another request came.")
+                if isinstance(message, Placed) and not self._places:
+                    raise errors.Corrupt("An agent says where its request runs, which is the hub's to say.")
                 if not isinstance(message, Accepted):
                     return self._checked(message)
         except NobodyThere as error:

@@ -12,6 +12,7 @@ Invariants, each with a law of its words in tests/laws:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ from sync.policy import authorize
 from sync.policy import decide as policy
 from sync.policy.authenticate import Principal
 from sync.policy.decide import PolicyDenied
-from sync.serving import usage
+from sync.serving import record, usage
 from sync.serving.ask import Ask
 from sync.serving.classifier import Assessment, Classifier
 from sync.serving.decided import Admitted, Decided, Prepared
@@ -164,8 +165,9 @@ async def run(parts: Parts, decided: Decided, outcome: Outcome, key: str) -> Run
 async def _run_at(parts: Parts, decided: Decided, outcome: Outcome, key: str, place: Place) -> Running:
     """Send the request to one place, and wait for its first word."""
     order = _order(parts, decided, outcome, key, place)
-    outcome.place, outcome.tries = place, outcome.tries + 1
     written = await _write_ahead(parts, decided, outcome, place)
+    # Only now: where the record cannot be written, nobody has had the request, and nobody pays for it.
+    outcome.place, outcome.tries = place, outcome.tries + 1
     zone = place.zone.value if place.zone else ""
     replies: Replies | None = None
     try:
@@ -190,13 +192,15 @@ def _word(error: BaseException) -> str:
 
 async def _write_ahead(parts: Parts, decided: Decided, outcome: Outcome, place: Place) -> Written:
     """Write down that a place will get the request. Raises AuditUnavailable: then it does not."""
-    if outcome.tries > 1:
+    if outcome.tries:
         return await parts.recorder.tried(decided, place, outcome)
     # Before it is awaited: who leaves in this moment leaves a decision that may be on disk, and has to be closed.
     outcome.opened = True
     try:
         return await parts.recorder.decided(decided, place, outcome)
-    except errors.RingfenceError:
+    except asyncio.CancelledError:
+        raise
+    except BaseException:
         outcome.opened = False
         raise
 
@@ -242,6 +246,22 @@ def _check_whole(payload: tasks.Request) -> None:
         tasks.read_request(payload.TASK, tasks.pack(payload))
     except errors.Corrupt as error:
         raise NotRedactable("With what was found taken out, nothing is left that the model could be asked.") from error
+
+
+async def deliver(parts: Parts, decided: Decided, outcome: Outcome, error: BaseException | None) -> None:
+    """Record how a request ended, and count it. Raises AuditUnavailable: then the end of its answer must not go out."""
+    began = parts.meters.now()
+    admitted = decided.admitted
+    ms = (parts.clock.monotonic() - admitted.began) * 1000
+    word = "denied" if isinstance(error, PolicyDenied) else record.outcome_of(error, outcome.tries)
+    try:
+        await parts.recorder.outcome(decided, outcome, ms, error)
+    except errors.RingfenceError:
+        word = "failed"
+        raise
+    finally:
+        parts.meters.took("deliver", began)
+        parts.meters.ended(admitted.ask.task, word, outcome)
 
 
 def _reserved(ask: Ask) -> int:

@@ -21,6 +21,7 @@ from sync.wire.types import (
     ID,
     KIB,
     MIB,
+    OWN_ID,
     WORD,
     Bool,
     Bytes,
@@ -30,6 +31,7 @@ from sync.wire.types import (
     Count,
     Int,
     Milliseconds,
+    Name,
     Seconds,
     Sentence,
     Str,
@@ -52,7 +54,7 @@ class Ticket(Closed, frozen=True, kw_only=True):
     tenant: Annotated[TenantId, ID]
     principal: Annotated[PrincipalId, ID]
     level: Level
-    decision: Annotated[DecisionId, ID]
+    decision: Annotated[DecisionId, OWN_ID]
     zones: tuple[Zone, ...]
     regions: tuple[Region, ...]
     bundle_serial: Count
@@ -68,7 +70,7 @@ class Run(Closed, frozen=True, kw_only=True):
 
     KIND: ClassVar[str] = "run"
     CAP: ClassVar[int] = MAX_RUN
-    request: Annotated[RequestId, ID]
+    request: Annotated[RequestId, OWN_ID]
     ticket: Ticket
     task: Code
     model: Annotated[ModelName, WORD]
@@ -93,7 +95,7 @@ class Accepted(Closed, frozen=True):
 
     KIND: ClassVar[str] = "accepted"
     CAP: ClassVar[int] = KIB
-    request: Annotated[RequestId, ID]
+    request: Annotated[RequestId, OWN_ID]
 
 
 class Chunk(Closed, frozen=True):
@@ -105,7 +107,7 @@ class Chunk(Closed, frozen=True):
 
     KIND: ClassVar[str] = "chunk"
     CAP: ClassVar[int] = 1024 * KIB
-    request: Annotated[RequestId, ID]
+    request: Annotated[RequestId, OWN_ID]
     sequence: Count
     text: Str
     choice: Choices = always(0)
@@ -117,7 +119,7 @@ class Done(Closed, frozen=True, kw_only=True):
 
     KIND: ClassVar[str] = "done"
     CAP: ClassVar[int] = MAX_REPLY
-    request: Annotated[RequestId, ID]
+    request: Annotated[RequestId, OWN_ID]
     result: Bytes
     prompt_tokens: Tokens
     completion_tokens: Tokens
@@ -134,7 +136,7 @@ class Failed(Closed, frozen=True):
 
     KIND: ClassVar[str] = "failed"
     CAP: ClassVar[int] = 4 * KIB
-    request: Annotated[RequestId, ID]
+    request: Annotated[RequestId, OWN_ID]
     code: Code
     sentence: Sentence
     retryable: Bool
@@ -146,7 +148,7 @@ class Credit(Closed, frozen=True):
 
     KIND: ClassVar[str] = "credit"
     CAP: ClassVar[int] = KIB
-    request: Annotated[RequestId, ID]
+    request: Annotated[RequestId, OWN_ID]
     upto: Count
 
 
@@ -166,7 +168,7 @@ class Cancel(Closed, frozen=True):
 
     KIND: ClassVar[str] = "cancel"
     CAP: ClassVar[int] = KIB
-    request: Annotated[RequestId, ID]
+    request: Annotated[RequestId, OWN_ID]
 
 
 class Forward(Closed, frozen=True, kw_only=True):
@@ -178,7 +180,7 @@ class Forward(Closed, frozen=True, kw_only=True):
 
     KIND: ClassVar[str] = "forward"
     CAP: ClassVar[int] = MAX_RUN
-    request: Annotated[RequestId, ID]
+    request: Annotated[RequestId, OWN_ID]
     key: Word
     task: Code
     model: Word
@@ -200,12 +202,12 @@ class Placed(Closed, frozen=True, kw_only=True):
 
     KIND: ClassVar[str] = "placed"
     CAP: ClassVar[int] = 4 * KIB
-    request: Annotated[RequestId, ID]
+    request: Annotated[RequestId, OWN_ID]
     level: Level
-    decision: Annotated[DecisionId, ID]
-    zone: Word
-    region: Word
-    agent: Word
+    decision: Annotated[DecisionId, OWN_ID]
+    zone: Name
+    region: Name
+    agent: Name
 
 
 class Hello(Closed, frozen=True):
@@ -232,7 +234,7 @@ class Ping(Closed, frozen=True):
 
     KIND: ClassVar[str] = "ping"
     CAP: ClassVar[int] = KIB
-    request: Annotated[RequestId, ID]
+    request: Annotated[RequestId, OWN_ID]
 
 
 class Pong(Closed, frozen=True):

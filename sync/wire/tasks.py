@@ -135,7 +135,7 @@ class Tensor(Closed, frozen=True):
     """A tensor: its elements flat, in row-major order."""
 
     name: Word
-    datatype: Code
+    datatype: Word
     shape: Annotated[tuple[Count, ...], Meta(max_length=16)]
     data: tuple[bool | int | float | str, ...]
 

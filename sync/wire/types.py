@@ -38,9 +38,14 @@ Seconds = Annotated[float, Meta(ge=0, le=MAX_SECONDS)]
 Str = str
 """A text whose cap is its frame's."""
 Word = Annotated[str, Meta(max_length=MAX_WORD)]
-Code = Annotated[str, Meta(max_length=64)]
+Code = Annotated[str, Meta(max_length=64, pattern=r"\A[a-z0-9_]*\Z")]
+"""A word for programs: small letters, so that nothing else can hide in it."""
+Name = Annotated[str, Meta(max_length=MAX_ID, pattern=r"\A[A-Za-z0-9._-]*\Z")]
+"""A name that stands in headers and records: of a zone, a region, an agent; or empty."""
 Sentence = Annotated[str, Meta(max_length=MAX_SENTENCE)]
 WORD = Meta(max_length=MAX_WORD)
+OWN_ID = Meta(max_length=MAX_ID, pattern=r"\A[A-Za-z0-9_-]+\Z")
+"""The form of an id that we make, for Annotated[RequestId, OWN_ID]: it stands in headers and records."""
 ID = Meta(max_length=MAX_ID)
 """The cap of an id, for Annotated[RequestId, ID]."""
 Bytes = bytes

@@ -23,8 +23,9 @@ from sync.bundle.snapshot import Tenant
 from sync.bus.memory import Exchange, MemoryBus
 from sync.crypto import keyring, signing
 from sync.crypto.sealing import SealingKey
+from sync.kit import ids
 from sync.kit.clock import ManualClock
-from sync.kit.ids import AgentId, Region, RequestId, SiteId, TenantId
+from sync.kit.ids import AgentId, Region, SiteId, TenantId
 from sync.kit.metrics import Registry
 from sync.kit.tasks import TaskGroup
 from sync.serving.limits import Limits
@@ -72,7 +73,7 @@ class SendingOn:
         await self.forwarding.listen()
         session = HubSession(ME, SealingKey(self.keys.opener.public_key), self.agent_keys.signer, 0.0, purpose=signing.FORWARD)
         forward = Forward(
-            request=RequestId("req_1"), key=text, task="generate", model="guide", texts=("hello",),
+            request=ids.request_id(), key=text, task="generate", model="guide", texts=("hello",),
             payload=codec.pack({"messages": [{"role": "user", "content": "hello"}]}), stream=False, max_tokens=9,
             declared=Level.PUBLIC, no_store=False, batch=False, trace="", subject="",
         )  # fmt: skip

@@ -236,7 +236,7 @@ async def test_a_site_vouches_for_nothing_what_it_says_of_a_request_is_not_read(
     from sync.bus.port import Conversation
     from sync.crypto import signing
     from sync.crypto.sealing import SealingKey
-    from sync.kit.ids import RequestId
+    from sync.kit import ids
     from sync.serving.replies import MESSAGES
     from sync.wire import subjects
     from sync.wire.levels import Level
@@ -258,9 +258,9 @@ async def test_a_site_vouches_for_nothing_what_it_says_of_a_request_is_not_read(
         "over the cap": {"messages": ({"role": "user", "content": "hi"},), "max_tokens": 100_000},
         "a tool's": {"messages": ({"role": "tool", "content": MARKER, "tool_call_id": "1"},)},
     }
-    for number, (name, payload) in enumerate(payloads.items()):
+    for name, payload in payloads.items():
         forward = Forward(
-            request=RequestId(f"req_evil{number}"),
+            request=ids.request_id(),
             key=house.api_keys["acme"],
             task="generate",
             model="guide",

@@ -371,6 +371,18 @@ class _Generating(_Body):
             yield "service_tier"
         yield from super()._unknown(path)
 
+    def _most(self, cap: int) -> int:
+        """Return the most tokens of an answer: what the client asks for, else the tenant's cap. Raises BadRequest above it."""
+        wanted = self.wanted_tokens
+        if wanted is not None and wanted > cap:
+            name = "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
+            raise errors.BadRequest(
+                f"{name} is {wanted}, and this tenant's requests may have at most {cap}.",
+                param=name,
+                code="max_tokens_exceeded",
+            )
+        return wanted or cap
+
     def _generate(self, messages: list[Message], max_tokens: int) -> tasks.Generate:
         form = None if self.response_format is None else self.response_format.payload()
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
@@ -414,15 +426,7 @@ class ChatBody(_Generating):
 
         `cap`: the tenant's most tokens an answer. Raises BadRequest.
         """
-        wanted = self.wanted_tokens
-        if wanted is not None and wanted > cap:
-            name = "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
-            raise errors.BadRequest(
-                f"{name} is {wanted}, and this tenant's requests may have at most {cap}.",
-                param=name,
-                code="max_tokens_exceeded",
-            )
-        return self._generate(self.messages, wanted or cap)
+        return self._generate(self.messages, self._most(cap))
 
 
 class EmbeddingsBody(_Quiet):
@@ -506,10 +510,10 @@ class ExplainBody(_Generating):
     def task(self) -> str:
         return tasks.Embed.TASK if self.messages is None else tasks.Generate.TASK
 
-    def payload(self, _cap: int) -> tasks.Generate | tasks.Embed:
-        """Return the request that an engine would get, but for its tokens: nothing is run."""
+    def payload(self, cap: int) -> tasks.Generate | tasks.Embed:
+        """Return the request that an engine would get. `cap`: the tenant's most tokens an answer. Raises BadRequest."""
         if self.messages is not None:
-            return self._generate(self.messages, 1)
+            return self._generate(self.messages, self._most(cap))
         return tasks.Embed(_listed(self.input or ""), self.dimensions)
 
 

@@ -132,6 +132,9 @@ CODES: dict[str, Code] = {
     "not_found": Code(404, "there is nothing at this path", "see the table of endpoints"),
     "method_not_allowed": Code(405, "the path takes another method", "see the header `allow`"),
     "request_timeout": Code(408, "the body took longer than 30 s", "send it faster"),
+    "duplicate_request": Code(
+        409, "a request with this id was taken already", "nothing: it is being served, or was", of_agent=True
+    ),
     "request_too_large": Code(413, "the body is over 4 MiB", "send less"),
     "unsupported_encoding": Code(415, "the body has a `content-encoding`", "send it as it is"),
     "rate_limit_exceeded": Code(429, "the tenant has used what it may for now", _AGAIN),
@@ -290,6 +293,11 @@ def of_agent(code: str) -> str:
 def of_hub(code: str) -> str:
     """Return the code that a site's client gets where the hub, or the site's runner, says this one."""
     return code if code in CODES else AGENT_FAILED
+
+
+def label(code: str) -> str:
+    """Return a code as a metric's label: one of the table, or `other`. A label is of a closed set."""
+    return code if code in CODES else "other"
 
 
 def status_of(error: Exception) -> int:

@@ -121,8 +121,7 @@ class Surface:
         with admitted.reservation:
             admitted.reservation.settle(0)
             decided = stages.decide(self.parts, await stages.prepare(self.parts, admitted))
-        plan = [place.agent for place in self.parts.executor.plan(decided) if not place.forwarded]
-        return web.json_response(outgoing.explanation(decided, plan))
+        return web.json_response(outgoing.explanation(decided, self.parts.executor.plan(decided)))
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         """List the models that the key may use and that can be had here now."""
@@ -161,7 +160,7 @@ class Surface:
         await asyncio.shield(
             asyncio.ensure_future(
                 self.parts.recorder.refused(
-                    _nothing_read(call, task, model),
+                    nothing_read(call.id, task, model, headers.trace(call.request)),
                     call.principal,
                     error,
                     ms=(self.parts.meters.now() - call.began) * 1000,
@@ -215,7 +214,7 @@ class Surface:
 
     def on_refused(self, request: web.Request, error: errors.RingfenceError) -> None:
         """Count a request that is answered with an error, whichever key it had."""
-        self.parts.meters.refused(error.code if error.code in codes.CODES else "other")
+        self.parts.meters.refused(codes.label(error.code))
 
 
 def _ask(call: Call, body: bodies.Body) -> Ask:
@@ -228,7 +227,7 @@ def _ask(call: Call, body: bodies.Body) -> Ask:
         stream=body.stream,
         wanted_tokens=body.wanted_tokens,
         declared=headers.declared_level(request),
-        no_store="no-store" in request.headers.get("cache-control", "").lower(),
+        no_store=headers.no_store(request),
         batch=body.batch,
         trace=headers.trace(request),
         subject=headers.subject(request),
@@ -236,11 +235,20 @@ def _ask(call: Call, body: bodies.Body) -> Ask:
     )
 
 
-def _nothing_read(call: Call, task: str, model: str | None) -> Ask:
+NOTHING: Mapping[str, tasks.Request] = {
+    tasks.Generate.TASK: tasks.Generate(messages=(), max_tokens=1),
+    tasks.Embed.TASK: tasks.Embed(()),
+    tasks.Classify.TASK: tasks.Classify(()),
+    tasks.Rerank.TASK: tasks.Rerank(()),
+    tasks.Tensors.TASK: tasks.Tensors(()),
+}
+"""A request of each task of which nothing could be read."""
+
+
+def nothing_read(request: RequestId, task: str, model: str | None, trace: str = "", via: str = "") -> Ask:
     """Return a request of which nothing is known but who sends it: what it was meant to be could not be read."""
-    kind = tasks.REQUESTS[task]
-    payload = tasks.Embed(input=()) if kind is not tasks.Generate else tasks.Generate(messages=(), max_tokens=1)
-    return Ask(request=call.id, payload=payload, model=model and model[: types.MAX_WORD], trace=headers.trace(call.request))
+    payload = NOTHING.get(task, NOTHING[tasks.Generate.TASK])
+    return Ask(request=request, payload=payload, model=model and model[: types.MAX_WORD], trace=trace, via=via)
 
 
 def _finishes(answered: Answered) -> dict[int, str]:

@@ -36,7 +36,11 @@ def api_key(request: web.Request) -> str:
 
 def trace(request: web.Request) -> str:
     """Return the caller's traceparent (W3C Trace Context), or an empty text without a valid one."""
-    value = request.headers.get("traceparent", "")
+    return valid_trace(request.headers.get("traceparent", ""))
+
+
+def valid_trace(value: str) -> str:
+    """Return a traceparent as it is, or an empty text where it is not one."""
     return value if _TRACEPARENT.fullmatch(value) else ""
 
 
@@ -45,7 +49,13 @@ def subject(request: web.Request) -> str:
 
     Raises BadRequest where it is too long.
     """
-    value = request.headers.get("x-ringfence-subject", "")
+    values = request.headers.getall("x-ringfence-subject", [])
+    if len(values) > 1:
+        raise BadRequest("x-ringfence-subject: the request has several of them; send one.", param="x-ringfence-subject")
+    value = values[0] if values else ""
+    if not value.isprintable():
+        # Bytes that are not UTF-8 come as lone surrogates, which nothing behind can write down.
+        raise BadRequest("x-ringfence-subject: it is not printable text in UTF-8.", param="x-ringfence-subject")
     if len(value) > MAX_SUBJECT:
         raise BadRequest(
             f"x-ringfence-subject: at most {MAX_SUBJECT} characters are taken.",
@@ -71,6 +81,11 @@ def declared_level(request: web.Request) -> Level:
             param="x-ringfence-level",
             code="invalid_level",
         ) from error
+
+
+def no_store(request: web.Request) -> bool:
+    """Return whether the client wants its answer kept by nobody. Several headers count as one list."""
+    return any("no-store" in value.lower() for value in request.headers.getall("cache-control", []))
 
 
 def encoding(request: web.Request) -> str:

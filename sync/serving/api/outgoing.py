@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sync.bundle.snapshot import Model
-from sync.kit.ids import AgentId
 from sync.serving.api import headers as incoming
 from sync.serving.decided import Decided
 from sync.serving.exchange import Exchange
+from sync.serving.executor import Place
 from sync.serving.limits import Left
 from sync.serving.outcome import Outcome
 from sync.serving.stages import Parts
@@ -53,8 +53,12 @@ def limits(left: Left) -> dict[str, str]:
     }
 
 
-def explanation(decided: Decided, plan: Iterable[AgentId]) -> dict[str, object]:
-    """Return what would happen with a request, and why."""
+def explanation(decided: Decided, plan: Iterable[Place]) -> dict[str, object]:
+    """Return what would happen with a request, and why. plan: the places that would be tried.
+
+    `plan` has the agents in their order; `forwarded` says that a site would send it on, and the hub would find them.
+    """
+    places = tuple(plan)
     made = decided.decision
     return {
         "id": decided.id,
@@ -67,7 +71,8 @@ def explanation(decided: Decided, plan: Iterable[AgentId]) -> dict[str, object]:
         "redact": [zone.value for zone in made.redact],
         "cache": made.cache.value,
         "deployments": [{"folder": d.folder, "zones": d.zones} for d in made.deployments],
-        "plan": list(plan),
+        "plan": [place.agent for place in places if not place.forwarded],
+        "forwarded": any(place.forwarded for place in places),
         "reasons": [{"rule": reason.rule, "why": reason.why} for reason in made.reasons],
         "bundle_serial": made.bundle_serial,
     }

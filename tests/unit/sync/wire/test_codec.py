@@ -16,7 +16,7 @@ from sync.wire.messages import Accepted, Beat, Chunk, Done, Failed, Run
 from tests.support import builders
 
 TEXT = st.text(max_size=200)
-ID = st.text(max_size=types.MAX_ID)
+ID = st.from_regex(r"\A[A-Za-z0-9_-]{1,128}\Z")
 MESSAGES = st.one_of(
     st.builds(Chunk, ID, st.integers(0, 2**53), TEXT),
     st.builds(
