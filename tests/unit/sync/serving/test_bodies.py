@@ -272,7 +272,7 @@ def test_an_explanation_reads_the_same_strings_as_the_request() -> None:
     explained = bodies.parse(bodies.ExplainBody, json.dumps({**asked, "stream": True, "max_tokens": 5}).encode())
     assert strings.of(explained.payload(5)) == strings.of(chat(**asked).payload(5))
     assert explained.task == "generate" and not explained.stream and explained.ignored == ("stream",)
-    with pytest.raises(errors.BadRequest, match="at most 4"):
+    with pytest.raises(BadRequest, match="at most 4"):
         explained.payload(4)
     embedded = bodies.parse(bodies.ExplainBody, b'{"input": ["a", "b"]}')
     assert embedded.payload(0) == tasks.Embed(("a", "b")) and embedded.task == "embed" and embedded.model is None

@@ -16,6 +16,7 @@ from sync.wire.messages import Accepted, Beat, Chunk, Done, Failed, Run
 from tests.support import builders
 
 TEXT = st.text(max_size=200)
+CODE = st.from_regex(r"\A[a-z0-9_]{0,64}\Z")
 ID = st.from_regex(r"\A[A-Za-z0-9_-]{1,128}\Z")
 MESSAGES = st.one_of(
     st.builds(Chunk, ID, st.integers(0, 2**53), TEXT),
@@ -25,13 +26,13 @@ MESSAGES = st.one_of(
         result=st.binary(max_size=300),
         prompt_tokens=st.integers(0, types.MAX_TOKENS),
         completion_tokens=st.integers(0, types.MAX_TOKENS),
-        finish=st.text(max_size=64),
+        finish=CODE,
         cached=st.booleans(),
         chunks=st.integers(0, 2**53),
         compute_ms=st.floats(0, 1e9),
         digest=st.binary(max_size=32),
     ),
-    st.builds(Failed, ID, st.text(max_size=64), TEXT, st.booleans(), st.floats(0, 1e3)),
+    st.builds(Failed, ID, CODE, TEXT, st.booleans(), st.floats(0, 1e3)),
 )
 
 
