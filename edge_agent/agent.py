@@ -183,6 +183,8 @@ class Agent:
         if self.server is not None:
             await self.server.stop()
         await self.runner.stop(STOP_S)
+        if self.recorder is not None:
+            await self.recorder.finish(STOP_S)
         await self.tasks.stop(STOP_S)
         await self.bus.close()
         await self.repository.close()

@@ -252,6 +252,7 @@ class Hub:
         await asyncio.gather(self.server.stop(), self.forwarding.drain(DRAIN_S))
         await self.entrance.stop()
         self.jobs.stop()
+        await self.recorder.finish(STOP_S)
         await self.tasks.stop(STOP_S)
         await self.bus.close()
         self.journal.close()

@@ -19,10 +19,9 @@ from edge_agent.work.guard import Guard
 from sync.kit import errors
 from sync.policy import authorize
 from sync.policy.authorize import UnknownModel
-from sync.serving import exchange as exchanges
 from sync.serving.api import answers, bodies, headers, outgoing
 from sync.serving.api.errors import BadRequest
-from sync.serving.api.handlers import Surface
+from sync.serving.api.handlers import SEEN, Surface
 from sync.serving.ask import Ask
 from sync.serving.outcome import Outcome
 from sync.wire import tasks, types
@@ -34,16 +33,16 @@ MAX_BODY = 16 * 1024 * 1024
 class Tensor(pydantic.BaseModel):
     """An input tensor; `data` in row-major order, flat or nested."""
 
-    name: str
+    name: str = pydantic.Field(max_length=types.MAX_WORD)
     shape: Annotated[list[int], pydantic.Field(max_length=16)]
-    datatype: str
+    datatype: str = pydantic.Field(max_length=64)
     data: list[Any]
 
 
 class Wanted(pydantic.BaseModel):
     """An output that is asked for."""
 
-    name: str
+    name: str = pydantic.Field(max_length=types.MAX_WORD)
 
 
 class InferBody(pydantic.BaseModel):
@@ -101,26 +100,24 @@ class OpenInference:
     async def infer(self, request: web.Request) -> web.Response:
         """Run a model by its tensors. They cannot be read as text, so they count as restricted."""
         call = self.surface.call(request)
-        try:
-            folder = self._folder(request)
-            body = await bodies.read(request, InferBody, most=MAX_BODY)
-            ask = Ask(
-                request=call.id,
-                payload=_payload(body),
-                model=request.match_info["name"],
-                trace=headers.trace(request),
-                no_store=True,
-                unread=True,
-            )
-        except errors.RingfenceError as error:
-            await self.surface.refused(call, error, task=TASK, model=request.match_info["name"])
-            raise
+        request[SEEN].task, request[SEEN].model = TASK, request.match_info["name"]
+        folder = self._folder(request)
+        body = await bodies.read(request, InferBody, most=MAX_BODY)
+        ask = Ask(
+            request=call.id,
+            payload=_payload(body),
+            model=request.match_info["name"],
+            trace=headers.trace(request),
+            subject=headers.subject(request),
+            no_store=True,
+            unread=True,
+        )
         told = {
             "model_name": ask.model,
             "model_version": self.repository.manifest(folder).version,
             "id": body.id or ask.request,
         }
-        async with exchanges.exchange(self.surface.parts, call.principal, ask, call.key) as exchange:
+        async with self.surface.enter(call, ask) as exchange:
             data = await exchange.complete(lambda outcome: answers.encoded({**told, "outputs": _outputs(outcome)}))
             return answers.respond(data, outgoing.headers(self.surface.parts, exchange))
 

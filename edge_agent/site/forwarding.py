@@ -31,15 +31,13 @@ class Forwarder:
         """Send a request to the hub, as it came, with the key that came with it. Raises BusUnavailable."""
         ask, subject = order.decided.ask, subjects.ask(self._me.id)
         session = self._session_to(SealingKey(order.decided.snapshot.bundle.hub_key))
-        window = WINDOW if ask.stream else 0
         frame = session.seal(
             Forward(
                 request=ask.request,
                 key=order.key,
                 task=ask.task,
                 model=ask.model or "",
-                # Read by hubs of version 0.1 alone, which would classify nothing without them.
-                texts=ask.texts,
+                texts=(),
                 payload=tasks.pack(ask.payload),
                 stream=ask.stream,
                 max_tokens=ask.wanted_tokens or 0,
@@ -48,7 +46,8 @@ class Forwarder:
                 batch=ask.batch,
                 trace=ask.trace,
                 subject=ask.subject,
-                window=window,
+                # Said always: a hub of 0.1, which would classify `texts` alone, refuses the field, and so the frame.
+                window=WINDOW,
             )
         )
         conversation = await self._bus.converse(subject, frame)
@@ -68,7 +67,7 @@ class Forwarder:
             clock=self._clock,
             code_of=codes.of_hub,
             places=True,
-            window=window,
+            window=WINDOW,
         )
 
     def _session_to(self, key: SealingKey) -> HubSession:

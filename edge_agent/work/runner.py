@@ -326,6 +326,7 @@ class Runner:
             finish=answer.finish,
             cached=job.cached,
             compute_ms=took_ms,
+            estimated=job.result is not None and job.result.estimated,
         )
 
     async def _say_failed(self, job: Job, error: errors.RingfenceError) -> None:

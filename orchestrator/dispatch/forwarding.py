@@ -27,9 +27,10 @@ from sync.policy.authenticate import Principal
 from sync.policy.serves import serves
 from sync.serving import exchange as exchanges
 from sync.serving import stages
-from sync.serving.api import bodies, codes, handlers, headers
+from sync.serving.api import bodies, codes, headers
 from sync.serving.ask import Ask
 from sync.serving.exchange import Exchange
+from sync.serving.record import Refusal
 from sync.serving.replies import Sender
 from sync.serving.stages import Parts
 from sync.wire import codec, subjects, tasks
@@ -180,8 +181,14 @@ class Forwarding:
             return ask_of(forward, agent.id, principal.tenant.limits.max_tokens_per_request)
         except errors.RingfenceError as error:
             log.warning("forward_refused", agent=agent.id, request=forward.request, code=error.code)
-            asked = handlers.nothing_read(forward.request, forward.task, forward.model, via=agent.id)
-            await self._parts.recorder.refused(asked, principal, error, ms=0.0, serial=self._snapshot().serial)
+            refusal = Refusal(
+                request=forward.request,
+                principal=principal,
+                task=forward.task,
+                model=forward.model,
+                via=agent.id,
+            )
+            await self._parts.recorder.turned_away(refusal, error, ms=0.0, serial=self._snapshot().serial)
             raise
 
 
@@ -205,13 +212,14 @@ async def _answer(exchange: Exchange, forward: Forward, sender: Sender) -> None:
         finish=outcome.finish,
         cached=outcome.cached,
         compute_ms=outcome.compute_ms,
+        estimated=outcome.estimated,
     )
 
 
 async def _say_failed(sender: Sender, error: errors.RingfenceError) -> None:
     with contextlib.suppress(errors.RingfenceError):
-        wait = error.retry_after_s if isinstance(error, errors.Retryable) else 0.0
-        await sender.failed(error, retryable=isinstance(error, errors.Retryable), retry_after_s=wait)
+        retryable = isinstance(error, errors.Retryable) or getattr(error, "retryable", False)
+        await sender.failed(error, retryable=retryable, retry_after_s=getattr(error, "retry_after_s", 0.0))
 
 
 def _check_served(snapshot: Snapshot, agent: Agent, principal: Principal) -> None:

@@ -335,7 +335,8 @@ class Journal:
                 for item in group:
                     if item.claim is not None:
                         self._requests.settle(item.claim, written=False)
-                    _fail(item.done, failure)
+                    # One each: an error is told to one client, and carries what was decided about its request.
+                    _fail(item.done, _again(failure))
 
             self._tell(group[0].loop, refuse)
             return
@@ -528,6 +529,13 @@ def _too_large(kind: str, size: int, most: int) -> RecordRefused:
         f"The audit record of this request would have {size} bytes, over its cap of {most}. "
         "Nothing was done: send shorter names, headers and ids."
     )
+
+
+def _again(failure: AuditUnavailable) -> AuditUnavailable:
+    """Return another error that says the same."""
+    made = NotWritten(str(failure), code=failure.code, retry_after_s=getattr(failure, "retry_after_s", 1.0))
+    made.__cause__ = failure
+    return made
 
 
 def _no_room(cap_bytes: int) -> AuditUnavailable:

@@ -40,7 +40,8 @@ class Ask:
     """Every string of the payload: what is classified and redacted is what is sent."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "texts", strings.of(self.payload))
+        # What counts as unread is at the highest level whatever it says, and goes to no place that redacts.
+        object.__setattr__(self, "texts", () if self.unread else strings.of(self.payload))
 
     @property
     def task(self) -> str:

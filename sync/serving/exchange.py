@@ -147,6 +147,7 @@ class Exchange:
                 self.outcome.leave(self.decided.ask)
             self.decided.admitted.reservation.settle(self.outcome.used)
             self._concluding = asyncio.ensure_future(stages.deliver(self._parts, self.decided, self.outcome, error))
+            self._parts.recorder.await_at_stop(self._concluding)
         await asyncio.shield(self._concluding)
 
 

@@ -50,10 +50,12 @@ class Reservation:
         self._tenant = tenant
         self._use = use
         self._reserved = tokens
+        self._settled = False
         self._open = True
 
     def settle(self, tokens: int) -> None:
         """Count what the request has used instead of what was reserved. May leave a debt, which the next ones wait for."""
+        self._settled = True
         self._limits.give_back(self._tenant, self._reserved - tokens)
         self._reserved = tokens
 
@@ -64,6 +66,8 @@ class Reservation:
         if self._open:
             self._open = False
             self._use.at_work -= 1
+            if not self._settled:
+                self.settle(0)
 
 
 class Limits:

@@ -38,6 +38,8 @@ class Outcome:
     completion_tokens: int = 0
     estimated: bool = False
     """Whether nobody has counted the tokens, so that they are estimated from the texts."""
+    had: bool = False
+    """Whether a place has, or may have, worked on the request: then it is charged, however it ends."""
     counted: bool = False
     """Whether the tokens are known: the answer was read to its end."""
     finish: str = ""
@@ -94,8 +96,8 @@ class Outcome:
         return [delta for delta in rest if delta.text]
 
     def leave(self, ask: Ask) -> None:
-        """Count what a request has used that ends before its answer does: nothing where no place ever had it."""
-        if self.tries and not self.counted:
+        """Count what a request has used that ends before its answer does: nothing where no place has worked on it."""
+        if self.had and not self.counted:
             self.prompt_tokens, self.completion_tokens = usage.estimate(ask.text_bytes), usage.estimate(self.out_bytes)
             self.estimated = True
 
@@ -144,6 +146,7 @@ class Outcome:
         told_out = sum(len(a.text.encode("utf-8", "replace")) for a in self.answers) if not self._texts else self.out_bytes
         self.prompt_tokens = usage.bounded_prompt(done.prompt_tokens, ask.text_bytes)
         self.completion_tokens = usage.bounded_answer(done.completion_tokens, ask.most_tokens)
+        self.estimated = done.estimated
         if ask.task == tasks.Generate.TASK and not done.prompt_tokens and not done.completion_tokens and told_out:
             self.prompt_tokens, self.completion_tokens = usage.estimate(ask.text_bytes), usage.estimate(told_out)
             self.estimated = True

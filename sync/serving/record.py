@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sync.audit import contents, kinds
 from sync.audit.journal import Journal, Retained, Written
@@ -23,13 +24,14 @@ from sync.audit.unfinished import close_unfinished
 from sync.crypto import digest, sealing
 from sync.kit import errors, logs
 from sync.kit.clock import Clock
-from sync.kit.ids import AgentId, PrincipalId, TenantId
+from sync.kit.ids import AgentId, PrincipalId, RequestId, TenantId
 from sync.policy.authenticate import Principal
 from sync.serving.ask import Ask
 from sync.serving.decided import Decided
 from sync.serving.executor import Place
 from sync.serving.outcome import Outcome
 from sync.serving.sparing import Sparing
+from sync.wire.levels import Level
 
 log = logs.get("record")
 LATE_EVERY_S = 2.0
@@ -69,6 +71,18 @@ class _Late:
     closes: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Who asked, and what is known of a request that could not be read. via: the agent of the site that sent it on."""
+
+    request: RequestId
+    principal: Principal
+    task: str = ""
+    model: str = ""
+    trace: str = ""
+    via: str = ""
+
+
 class Recorder:
     """Writes the records of requests into this process's journal.
 
@@ -89,6 +103,7 @@ class Recorder:
         self._me = me or ""
         self._standing = standing
         self._begun = False
+        self._pending: set[asyncio.Task[None]] = set()
         self._late: deque[_Late] = deque(maxlen=MAX_LATE)
         self._sparing: Sparing[tuple[TenantId, PrincipalId, str]] = Sparing(clock)
 
@@ -136,10 +151,23 @@ class Recorder:
             raise
 
     async def refused(self, ask: Ask, principal: Principal, error: BaseException, *, ms: float, serial: int) -> None:
-        """Write down a request that ended before a decision was made. What cannot be written is written later.
+        """Write down a request that ended before a decision was made. What cannot be written is written later."""
+        await self._refused(principal, error, self._asked(ask, principal), ms=ms, serial=serial)
 
-        Of many like it within a minute the first ones are written down, and the others counted into one record.
-        """
+    async def turned_away(self, refusal: Refusal, error: BaseException, *, ms: float, serial: int) -> None:
+        """Write down a request of a known key that was refused before it could be read."""
+        asked = self._asking(
+            refusal.request,
+            refusal.principal,
+            task=refusal.task,
+            model=refusal.model,
+            trace=refusal.trace,
+            via=refusal.via,
+        )
+        await self._refused(refusal.principal, error, asked, ms=ms, serial=serial)
+
+    async def _refused(self, principal: Principal, error: BaseException, asked: Fields, *, ms: float, serial: int) -> None:
+        """Of many alike within a minute the first ones are written down, and the others counted into one record."""
         tenant, code = principal.tenant.id, code_of(error)
         counted = self._sparing.take((tenant, principal.id, code))
         if counted is None:
@@ -147,7 +175,27 @@ class Recorder:
         ended: Fields = {"outcome": outcome_of(error), "code": code, "ms": round(ms, 2)}
         if counted:
             ended["more"] = counted
-        await self.note(tenant, {**self._asked(ask, principal), "bundle": serial, **ended})
+        await self.note(tenant, {**asked, "bundle": serial, **ended})
+
+    def soon(self, work: Coroutine[Any, Any, None]) -> None:
+        """Write something down without anybody waiting for it; `finish` waits."""
+        self.await_at_stop(asyncio.ensure_future(work))
+
+    def await_at_stop(self, task: asyncio.Task[None]) -> None:
+        """Have `finish` wait for a task that records."""
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    async def finish(self, timeout_s: float) -> None:
+        """Write what waits, before the journal is closed; what cannot be written is closed as interrupted at the next start."""
+        if self._pending:
+            await asyncio.wait(list(self._pending), timeout=timeout_s)
+        await self.write_late()
+        await self._write_counted(at_once=True)
+
+    async def _write_counted(self, *, at_once: bool) -> None:
+        for (tenant, principal, code), more in self._sparing.over(at_once=at_once):
+            await self.note(tenant, {"principal": principal, "outcome": "refused", "code": code, "more": more})
 
     async def note(self, tenant: TenantId, fields: Fields) -> None:
         """Write down a request that nothing was decided about; later, where that cannot be done now."""
@@ -172,8 +220,7 @@ class Recorder:
             if not self._begun:
                 await self.begin()
             await self.write_late()
-            for (tenant, principal, code), more in self._sparing.over():
-                await self.note(tenant, {"principal": principal, "outcome": "refused", "code": code, "more": more})
+            await self._write_counted(at_once=False)
 
     async def write_late(self) -> int:
         """Write what is late, in its order, until that fails; return how many were written."""
@@ -186,7 +233,9 @@ class Recorder:
                 log.error("outcome_not_recorded", request=late.fields.get("request"), code=error.code)
             except errors.RingfenceError:
                 return written
-            self._late.popleft()
+            # Not blindly: while this one was written, the oldest may have had to make room for a new one.
+            if self._late and self._late[0] is late:
+                self._late.popleft()
             written += 1
         return written
 
@@ -210,15 +259,36 @@ class Recorder:
         }
 
     def _asked(self, ask: Ask, principal: Principal) -> Fields:
+        return self._asking(
+            ask.request,
+            principal,
+            task=ask.task,
+            model=ask.model or "",
+            trace=ask.trace,
+            via=ask.via,
+            declared=ask.declared,
+        )
+
+    def _asking(
+        self,
+        request: RequestId,
+        principal: Principal,
+        *,
+        task: str,
+        model: str,
+        trace: str,
+        via: str,
+        declared: Level = Level.PUBLIC,
+    ) -> Fields:
         return {
-            "request": ask.request,
-            "trace": ask.trace,
+            "request": request,
+            "trace": trace,
             "principal": principal.id,
             "key": principal.key,
-            "task": ask.task,
-            "model": ask.model or "",
-            "declared": ask.declared.label,
-            "via": ask.via or self._me,
+            "task": task,
+            "model": model,
+            "declared": declared.label,
+            "via": via or self._me,
             **self._standing(),
         }
 

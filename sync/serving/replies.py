@@ -190,7 +190,7 @@ class Replies:
 
     async def next(self) -> Placed | Chunk | Done:
         """Return the next reply that says something. Raises Lost, RunFailed, DeadlinePassed or AnswerTooLarge."""
-        await self._grant(least=self._window // 2)
+        await self._grant(least=max(1, self._window // 2))
         try:
             while True:
                 message = await self._received()
@@ -252,14 +252,14 @@ class Replies:
             if await self._source.is_working():
                 silent = 0
                 # A grant may have been lost with a reconnection; without it the two would wait for each other.
-                await self._grant(least=1)
+                await self._grant(least=0)
                 continue
             silent += 1
             if silent >= MAX_SILENT_PROBES:
                 raise self._lost("no longer answers")
 
     async def _grant(self, *, least: int) -> None:
-        if self._window and self._taken - self._granted >= least > 0:
+        if self._window and self._taken - self._granted >= least:
             self._granted = self._taken
             await self._source.grant(self._taken)
 
@@ -316,7 +316,15 @@ class Sender:
             await self._reply(chunk)
 
     async def done(
-        self, result: bytes, *, prompt_tokens: int, completion_tokens: int, finish: str, cached: bool, compute_ms: float
+        self,
+        result: bytes,
+        *,
+        prompt_tokens: int,
+        completion_tokens: int,
+        finish: str,
+        cached: bool,
+        compute_ms: float,
+        estimated: bool = False,
     ) -> None:
         """Send the end of an answer that went well."""
         await self._reply(
@@ -330,6 +338,8 @@ class Sender:
                 chunks=self.chunks,
                 compute_ms=compute_ms,
                 digest=self._sum.of(result) if self._summed else b"",
+                # Like the digest: a reader of version 0.1 knows neither.
+                estimated=estimated and self._summed,
             )
         )
 
@@ -339,7 +349,9 @@ class Sender:
 
     async def failed(self, error: errors.RingfenceError, *, retryable: bool, retry_after_s: float = 0.0) -> None:
         """Send why there is no answer."""
-        await self._reply(Failed(self._request, error.code[:64], str(error)[:MAX_SENTENCE], retryable, retry_after_s))
+        # In bytes, since the frame has so many: a sentence that does not fit would be no answer at all.
+        sentence = str(error).encode("utf-8", "replace")[:MAX_SENTENCE].decode("utf-8", "ignore")
+        await self._reply(Failed(self._request, error.code[:64], sentence, retryable, retry_after_s))
 
     def granted(self, upto: int) -> None:
         """Take a grant of the reader. One that is older than another changes nothing."""

@@ -47,11 +47,11 @@ class Sparing(Generic[K]):
         window.written += 1
         return more
 
-    def over(self) -> Iterator[tuple[K, int]]:
-        """Return each kind whose window is over, with how many were counted and not written; forget them."""
+    def over(self, *, at_once: bool = False) -> Iterator[tuple[K, int]]:
+        """Return each kind whose window is over (or all, `at_once`), with how many were not written; forget them."""
         now = self._clock.monotonic()
         for kind, window in list(self._windows.items()):
-            if now - window.began >= WINDOW_S:
+            if at_once or now - window.began >= WINDOW_S:
                 del self._windows[kind]
                 if window.more:
                     yield kind, window.more

@@ -20,6 +20,7 @@ from sync.audit.journal import Written
 from sync.bundle.snapshot import Model, Snapshot
 from sync.kit import errors, ids, logs
 from sync.kit.clock import Clock
+from sync.kit.ids import AgentId
 from sync.policy import authenticate as keys
 from sync.policy import authorize
 from sync.policy import decide as policy
@@ -40,6 +41,8 @@ from sync.wire.levels import Level
 from sync.wire.messages import Chunk, Done, Placed
 
 log = logs.get("serving")
+HUB = AgentId("_hub")
+"""What a site's record calls the place to which it sends a request on, until the hub names the agent."""
 UNASKED_TOKENS = 256
 """Tokens that are reserved for an answer whose length the client has not named: most answers are shorter, and the rest is
 settled at the end."""
@@ -168,19 +171,28 @@ async def _run_at(parts: Parts, decided: Decided, outcome: Outcome, key: str, pl
     written = await _write_ahead(parts, decided, outcome, place)
     # Only now: where the record cannot be written, nobody has had the request, and nobody pays for it.
     outcome.place, outcome.tries = place, outcome.tries + 1
-    zone = place.zone.value if place.zone else ""
-    replies: Replies | None = None
+    had, replies = outcome.had, None
     try:
         replies = await parts.executor.begin(place, order, written)
+        outcome.had = True
         running = Running(place, replies, await _first(replies, decided.ask, outcome))
     except BaseException as error:
-        outcome.tried.append((place.agent, zone, _word(error)))
+        if isinstance(error, RunFailed):
+            # It has said that it did nothing with it, and nobody pays for that.
+            outcome.had = had
+        outcome.tried.append(_tried(place, _word(error)))
+        # First, since it does not wait: whoever is cancelled while the replies are closed has been counted out.
+        parts.executor.ended(place, error)
         if replies is not None:
             await replies.close()
-        parts.executor.ended(place, error)
         raise
-    outcome.tried.append((place.agent, zone, ""))
+    outcome.tried.append(_tried(place, ""))
     return running
+
+
+def _tried(place: Place, code: str) -> tuple[AgentId, str, str]:
+    """Return what the record says of a place that had the request: who, in which zone, and how it failed if it did."""
+    return (HUB if place.forwarded else place.agent), place.zone.value if place.zone else "", code
 
 
 def _word(error: BaseException) -> str:

@@ -129,6 +129,8 @@ class Done(Closed, frozen=True, kw_only=True):
     compute_ms: Milliseconds
     digest: Bytes = b""
     """SHA-256 over the answer as it was sent (see replies): what was read must have the same. Empty from version 0.1."""
+    estimated: Bool = False
+    """Whether nobody has counted the tokens, so that they are estimated."""
 
 
 class Failed(Closed, frozen=True):
@@ -175,7 +177,7 @@ class Forward(Closed, frozen=True, kw_only=True):
     """A request that came to a site and is to be served elsewhere, with the API key that came with it. Sealed to the hub.
 
     `payload` is the task's request (see tasks) in msgpack: the hub reads it as it reads a body over HTTP, and what is
-    classified comes from it. `texts` is for hubs of version 0.1, and not read.
+    classified comes from it. `texts` is of version 0.1, and not read.
     """
 
     KIND: ClassVar[str] = "forward"

@@ -91,6 +91,7 @@ async def test_hub_and_site_answer_alike_header_by_header_and_record_field_by_fi
     assert _named(site_headers) - OF_THE_SITE_ALONE == _named(hub_headers)
     for header in _named(hub_headers) - placed - VARYING:
         assert site_headers[header] == hub_headers[header], header
+    await house.settled()
     hub_records, site_records = _own(house.hub), _own(house.sites["onprem"])
     assert [entry.kind for entry in site_records] == [entry.kind for entry in hub_records]
     for ours, theirs in zip(site_records, hub_records, strict=True):

@@ -163,6 +163,7 @@ class House:
             for node in (self.hub, *self.sites.values()):
                 while not _is_settled(node):
                     await asyncio.sleep(0.005)
+                await node.recorder.finish(5)
 
     async def post(
         self, path: str, body: object, *, at: str = "hub", tenant: str = "acme", headers: Mapping[str, str] | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import http_exceptions, web, web_protocol
@@ -30,12 +31,21 @@ MAX_DROPPED = 64 * 1024 * 1024
 """Bytes that are dropped in that time: far over any body, and no work for a process."""
 
 
+OnRefused = Callable[[web.Request | None, kit_errors.RingfenceError], None]
+"""Takes each error that is answered, and its request; None where what came was not even one."""
+
+
 class Runner(web.AppRunner):
-    """Serves an application whose connections are Connections."""
+    """Serves an application whose connections are Connections. on_refused: called with each error that they answer."""
+
+    def __init__(self, application: web.Application, *, on_refused: OnRefused | None = None, **options: Any) -> None:
+        super().__init__(application, **options)
+        self._on_refused = on_refused
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         return _Server(
+            self._on_refused,
             made.request_handler,
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
@@ -46,17 +56,22 @@ class Runner(web.AppRunner):
 
 
 class _Server(web.Server):
+    def __init__(self, on_refused: OnRefused | None, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.on_refused = on_refused
+
     def __call__(self) -> web.RequestHandler:
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return Connection(self, loop=self._loop, on_refused=self.on_refused, **self._kwargs)
 
 
 class Connection(web_protocol.RequestHandler):
     """One connection. It answers what no handler sees, with one line in the log."""
 
-    __slots__ = ("_dropped",)
+    __slots__ = ("_dropped", "_on_refused")
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, on_refused: OnRefused | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._on_refused = on_refused
         self._dropped: int | None = None
         """Bytes that came after it was decided to take no more, or None before."""
 
@@ -154,6 +169,12 @@ class Connection(web_protocol.RequestHandler):
         response.headers["x-request-id"] = request_id
         response.headers["server"] = SOFTWARE
         response.force_close()
+        if self._on_refused is not None:
+            try:
+                self._on_refused(None, error)
+            except Exception as failed:
+                # Where the hook fails, the client gets its answer all the same.
+                log.error("refusal_not_counted", request=request_id, error=type(failed).__name__)
         log.warning(
             "refused_below",
             request=request_id,

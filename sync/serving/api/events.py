@@ -62,7 +62,9 @@ class EventStream:
     async def settle(self) -> bool:
         """Stop keeping it alive; return whether it is open."""
         await self._stop()
-        return self._response is not None
+        async with self._writing:
+            # A comment that was on its way may have opened it in this moment.
+            return self._response is not None
 
     async def _stop(self) -> None:
         task, self._alive = self._alive, None

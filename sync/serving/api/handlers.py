@@ -6,7 +6,6 @@ gives, once its outcome is on disk.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
@@ -26,11 +25,24 @@ from sync.serving.api.answers import Frames, Usage
 from sync.serving.api.events import EventStream
 from sync.serving.api.server import TOLD
 from sync.serving.ask import Ask
-from sync.serving.decided import Admitted
 from sync.serving.exchange import Answered, Exchange
 from sync.serving.outcome import Outcome
+from sync.serving.record import Refusal
 from sync.serving.stages import Parts
 from sync.wire import tasks, types
+
+
+@dataclass(slots=True)
+class Seen:
+    """What is known of a request so far, for the record of its refusal. recorded: whether an exchange records its end."""
+
+    principal: Principal
+    task: str = ""
+    model: str = ""
+    recorded: bool = False
+
+
+SEEN = web.RequestKey("seen", Seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +52,6 @@ class Call:
     request: web.Request
     principal: Principal
     key: str
-    began: float
-    """Seconds of the meters' clock."""
 
     @property
     def id(self) -> RequestId:
@@ -70,7 +80,7 @@ class Surface:
         """Answer a conversation, whole or in pieces."""
         call = self.call(request)
         body = await self._read(call, bodies.ChatBody, tasks.Generate.TASK)
-        async with await self.exchange(call, body) as exchange:
+        async with self.exchange(call, body) as exchange:
             if body.stream:
                 return await self._stream(request, body, exchange)
             return await self._whole(
@@ -81,7 +91,7 @@ class Surface:
         """Answer with a vector for each text."""
         call = self.call(request)
         body = await self._read(call, bodies.EmbeddingsBody, tasks.Embed.TASK)
-        async with await self.exchange(call, body) as exchange:
+        async with self.exchange(call, body) as exchange:
             return await self._whole(
                 exchange,
                 lambda outcome: answers.embeddings(_of(tasks.Embedded, outcome), body.model, body.encoding_format, _usage(outcome)),
@@ -91,7 +101,7 @@ class Surface:
         """Answer with the documents by their relevance to a query."""
         call = self.call(request)
         body = await self._read(call, bodies.RerankBody, tasks.Rerank.TASK)
-        async with await self.exchange(call, body) as exchange:
+        async with self.exchange(call, body) as exchange:
             return await self._whole(exchange, lambda outcome: answers.ranking(_of(tasks.Ranked, outcome), body, _usage(outcome)))
 
     async def classify(self, request: web.Request) -> web.StreamResponse:
@@ -99,11 +109,11 @@ class Surface:
         call = self.call(request)
         body = await self._read(call, bodies.ClassifyBody, tasks.Classify.TASK)
         if body.model is None:
-            admitted = await self._admitted(call, await self.ask(call, body))
+            admitted = stages.admit(self.parts, call.principal, _ask(call, body))
             with admitted.reservation:
                 prepared = await stages.prepare(self.parts, admitted, all_spans=True)
-            return web.json_response(self.parts.classifier.describe(prepared.assessment))
-        async with await self.exchange(call, body) as exchange:
+            return web.json_response(self.parts.classifier.describe(prepared.assessment), headers=outgoing.ignored(admitted.ask))
+        async with self.exchange(call, body) as exchange:
             described = self.parts.classifier.describe(exchange.decided.assessment)
             return await self._whole(
                 exchange,
@@ -117,11 +127,12 @@ class Surface:
         """Say what would happen, and why: through the same stages as a request, and runs nothing."""
         call = self.call(request)
         body = await self._read(call, bodies.ExplainBody, tasks.Generate.TASK)
-        admitted = await self._admitted(call, await self.ask(call, body))
+        admitted = stages.admit(self.parts, call.principal, _ask(call, body))
         with admitted.reservation:
             admitted.reservation.settle(0)
             decided = stages.decide(self.parts, await stages.prepare(self.parts, admitted))
-        return web.json_response(outgoing.explanation(decided, self.parts.executor.plan(decided)))
+        told = outgoing.explanation(decided, self.parts.executor.plan(decided))
+        return web.json_response(told, headers=outgoing.ignored(admitted.ask))
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         """List the models that the key may use and that can be had here now."""
@@ -140,49 +151,50 @@ class Surface:
     def call(self, request: web.Request) -> Call:
         """Return who asks. Raises InvalidKey."""
         key = headers.api_key(request)
-        return Call(request, stages.authenticate(self.parts, key), key, self.parts.meters.now())
+        principal = stages.authenticate(self.parts, key)
+        request[SEEN] = Seen(principal)
+        return Call(request, principal, key)
 
-    async def exchange(self, call: Call, body: bodies.Body) -> AbstractAsyncContextManager[Exchange]:
-        """Return the context in which a body goes through the stages."""
-        ask = await self.ask(call, body)
+    def exchange(self, call: Call, body: bodies.Body) -> AbstractAsyncContextManager[Exchange]:
+        """Return the context in which a body goes through the stages. Raises BadRequest."""
+        return self.enter(call, _ask(call, body))
+
+    def enter(self, call: Call, ask: Ask) -> AbstractAsyncContextManager[Exchange]:
+        """Return the context in which a request goes through the stages: from here on it records its own end."""
+        call.request[SEEN].recorded = True
         return exchanges.exchange(self.parts, call.principal, ask, call.key)
 
-    async def ask(self, call: Call, body: bodies.Body) -> Ask:
-        """Return the request of a body. What is refused is recorded. Raises BadRequest."""
-        try:
-            return _ask(call, body)
-        except errors.RingfenceError as error:
-            await self.refused(call, error, task=body.task, model=body.model)
-            raise
-
-    async def refused(self, call: Call, error: errors.RingfenceError, *, task: str, model: str | None) -> None:
-        """Record a request that is refused before there is an exchange that would record it."""
-        await asyncio.shield(
-            asyncio.ensure_future(
-                self.parts.recorder.refused(
-                    nothing_read(call.id, task, model, headers.trace(call.request)),
-                    call.principal,
-                    error,
-                    ms=(self.parts.meters.now() - call.began) * 1000,
-                    serial=self.parts.snapshot().serial,
-                )
-            )
-        )
-
     async def _read(self, call: Call, kind: type[bodies.B], task: str) -> bodies.B:
-        try:
-            return await bodies.read(call.request, kind)
-        except errors.RingfenceError as error:
-            await self.refused(call, error, task=task, model=None)
-            raise
+        call.request[SEEN].task = task
+        return await bodies.read(call.request, kind)
 
-    async def _admitted(self, call: Call, ask: Ask) -> Admitted:
-        """Admit what runs nothing: it is limited like what runs, and a refusal is recorded."""
+    def on_refused(self, request: web.Request | None, error: errors.RingfenceError) -> None:
+        """Count a request that is answered with an error, whichever key it had; record it where its tenant is known.
+
+        request: None where what came was not even one.
+        """
+        self.parts.meters.refused(codes.label(error.code))
+        if request is None:
+            return
+        seen = request.get(SEEN) or self._seen(request)
+        if seen is None or seen.recorded:
+            return
+        refusal = Refusal(
+            request=RequestId(request[headers.REQUEST_ID]),
+            principal=seen.principal,
+            task=seen.task,
+            model=seen.model[: types.MAX_WORD],
+            trace=headers.trace(request),
+        )
+        recorder = self.parts.recorder
+        recorder.soon(recorder.turned_away(refusal, error, ms=0.0, serial=self.parts.snapshot().serial))
+
+    def _seen(self, request: web.Request) -> Seen | None:
+        """Return who asks, where a handler has not come to look; None for an unknown key."""
         try:
-            return stages.admit(self.parts, call.principal, ask)
-        except errors.RingfenceError as error:
-            await self.refused(call, error, task=ask.task, model=ask.model)
-            raise
+            return Seen(stages.authenticate(self.parts, headers.api_key(request)))
+        except errors.RingfenceError:
+            return None
 
     async def _stream(self, request: web.Request, body: bodies.ChatBody, exchange: Exchange) -> web.StreamResponse:
         """Answer in server-sent events. The outcome is on disk before the last of them."""
@@ -212,13 +224,10 @@ class Surface:
         data = await exchange.complete(lambda outcome: answers.encoded(render(outcome)))
         return answers.respond(data, outgoing.headers(self.parts, exchange))
 
-    def on_refused(self, request: web.Request, error: errors.RingfenceError) -> None:
-        """Count a request that is answered with an error, whichever key it had."""
-        self.parts.meters.refused(codes.label(error.code))
-
 
 def _ask(call: Call, body: bodies.Body) -> Ask:
     request = call.request
+    request[SEEN].model = body.model or ""
     payload = body.payload(call.principal.tenant.limits.max_tokens_per_request)
     return Ask(
         request=call.id,
@@ -233,22 +242,6 @@ def _ask(call: Call, body: bodies.Body) -> Ask:
         subject=headers.subject(request),
         ignored=body.ignored,
     )
-
-
-NOTHING: Mapping[str, tasks.Request] = {
-    tasks.Generate.TASK: tasks.Generate(messages=(), max_tokens=1),
-    tasks.Embed.TASK: tasks.Embed(()),
-    tasks.Classify.TASK: tasks.Classify(()),
-    tasks.Rerank.TASK: tasks.Rerank(()),
-    tasks.Tensors.TASK: tasks.Tensors(()),
-}
-"""A request of each task of which nothing could be read."""
-
-
-def nothing_read(request: RequestId, task: str, model: str | None, trace: str = "", via: str = "") -> Ask:
-    """Return a request of which nothing is known but who sends it: what it was meant to be could not be read."""
-    payload = NOTHING.get(task, NOTHING[tasks.Generate.TASK])
-    return Ask(request=request, payload=payload, model=model and model[: types.MAX_WORD], trace=trace, via=via)
 
 
 def _finishes(answered: Answered) -> dict[int, str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from sync.bundle.snapshot import Model
 from sync.serving.api import headers as incoming
+from sync.serving.ask import Ask
 from sync.serving.decided import Decided
 from sync.serving.exchange import Exchange
 from sync.serving.executor import Place
@@ -31,9 +32,12 @@ def headers(parts: Parts, exchange: Exchange) -> dict[str, str]:
     }
     if mode := parts.mode():
         found["x-ringfence-mode"] = mode
-    if decided.ask.ignored:
-        found["x-ringfence-ignored"] = incoming.ignored(decided.ask.ignored)
-    return found
+    return found | ignored(decided.ask)
+
+
+def ignored(ask: Ask) -> dict[str, str]:
+    """Return the header that names the fields which were taken and change nothing, or none."""
+    return {"x-ringfence-ignored": incoming.ignored(ask.ignored)} if ask.ignored else {}
 
 
 def cache_word(decided: Decided, outcome: Outcome) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -30,7 +30,7 @@ CLOSING = frozenset({401, 413, 415})
 
 After a broken body there is nothing more to read either.
 """
-OnRefused = Callable[[web.Request, kit_errors.RingfenceError], None]
+OnRefused = below.OnRefused
 
 
 class Server:
@@ -58,6 +58,7 @@ class Server:
         application.on_response_prepare.append(_say_ids)
         self._runner = below.Runner(
             application,
+            on_refused=on_refused,
             handler_cancellation=True,
             access_log=None,
             keepalive_timeout=KEEP_ALIVE_S,
