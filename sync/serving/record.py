@@ -39,6 +39,7 @@ LATE_EVERY_S = 2.0
 MAX_LATE = 10_000
 """Outcomes that wait for the disk at most: what is beyond is closed as interrupted at the next start."""
 
+ALREADY_RECORDED = "already_recorded"
 Fields = dict[str, object]
 _LEAST = ("request", "principal", "key", "task", "decision", "level", "agent", "zone", "region", "tries", "outcome", "code")
 """What is written of a request whose whole record is too large to be one: ids and words of ours, which are short."""
@@ -139,7 +140,7 @@ class Recorder:
                 fields[contents.DIGEST_FIELD] = contents.digest_of(retained.sealed)
         closes = decided.ask.request if outcome.opened else ""
         try:
-            await self.journal.append(tenant.id, kinds.REQUEST, fields, retained, closes=closes)
+            await self._close(tenant.id, fields, retained, closes)
         except errors.RingfenceError as failed:
             if error is None:
                 # The answer was not finished for want of this record: that is what is written down later.
@@ -149,6 +150,15 @@ class Recorder:
                 fields = {name: fields[name] for name in _LEAST if name in fields}
             self._late.append(_Late(tenant.id, fields, closes))
             raise
+
+    async def _close(self, tenant: TenantId, fields: Fields, retained: Retained | None, closes: str) -> None:
+        """Append an outcome. Where the journal knows of no beginning, the client left before it came there: it stands alone."""
+        try:
+            await self.journal.append(tenant, kinds.REQUEST, fields, retained, closes=closes)
+        except errors.Refused as error:
+            if error.code != ALREADY_RECORDED or not closes:
+                raise
+            await self.journal.append(tenant, kinds.REQUEST, fields, retained)
 
     async def refused(self, ask: Ask, principal: Principal, error: BaseException, *, ms: float, serial: int) -> None:
         """Write down a request that ended before a decision was made. What cannot be written is written later."""
@@ -228,7 +238,7 @@ class Recorder:
         while self._late:
             late = self._late[0]
             try:
-                await self.journal.append(late.tenant, kinds.REQUEST, {**late.fields, "late": True}, closes=late.closes)
+                await self._close(late.tenant, {**late.fields, "late": True}, None, late.closes)
             except errors.Refused as error:
                 log.error("outcome_not_recorded", request=late.fields.get("request"), code=error.code)
             except errors.RingfenceError:

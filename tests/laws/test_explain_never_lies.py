@@ -34,6 +34,8 @@ TENANTS = (
         redaction=snapshot.Redaction("pseudonym", (Zone.PUBLIC_CLOUD, Zone.PRIVATE_CLOUD)),
     ),
 )
+DENIED = {"public": ("by-role",), "personal": ("by-role", "by-category", "elsewhere"), "restricted": ("by-role", "elsewhere")}
+"""Whom the policy denies what: the two cannot be wrong together."""
 TEXTS = {
     "public": "What is the capital of France?",
     "personal": "Write to jane.doe@example.org about it.",
@@ -57,6 +59,7 @@ async def test_what_is_explained_is_what_happens(house: House, at: str, text: st
         told = json.loads(explained)
         status, headers, answer = await house.post("/v1/chat/completions", body, at=at, tenant=tenant.id)
         assert told["allowed"] == (status != 403), (tenant.id, told, answer)
+        assert (status == 403) == (tenant.id in DENIED.get(text, ())), "what is right is known beforehand, not from explain"
         if status == 403:
             reasons = json.loads(answer)["error"]["reasons"]
             assert reasons == told["reasons"]

@@ -1,6 +1,7 @@
 """Law: one request, one outcome, on every way out: answered, refused, failed, left by its client at any moment.
 
-Mutation that turns it red: in Exchange._conclude, record again where a task has begun already.
+Mutation that turns it red: in Exchange._conclude, deliver again where a task has begun already: the journal refuses the second
+record, and the second count shows.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ async def test_whoever_leaves_whenever_leaves_one_outcome(house: House, at: str,
     outcomes = Counter(entry.fields["request"] for entry in node.records(kinds.REQUEST))
     decided = Counter(entry.fields["request"] for entry in node.records(kinds.DECIDED))
     assert outcomes and set(outcomes.values()) == {1}
+    assert sum(node.counted("ringfence_requests_total").values()) == len(outcomes), "counted once, too"
     assert set(decided.values()) <= {1}
     assert set(decided) <= set(outcomes), "each decision has its outcome"
 

@@ -13,7 +13,7 @@ import pytest
 from sync.kit.clock import ManualClock
 from sync.serving.limits import LimitReached, Limits
 from sync.wire import types
-from sync.wire.messages import Done
+from sync.wire.messages import Done, Failed
 from tests.support import builders
 from tests.support.house import House
 
@@ -59,6 +59,22 @@ async def test_what_is_in_flight_counts_so_that_many_at_once_go_over_a_limit_by_
     )
     statuses = sorted(status for status, _, _ in answers)
     assert statuses.count(200) <= 2 and statuses.count(429) >= 4
+
+
+async def test_what_nobody_worked_on_costs_nothing(house: House) -> None:
+    for site in house.sites.values():
+        assert site.runner is not None
+
+        def full(run, reply):
+            asyncio.get_running_loop().create_task(reply(Failed(run.request, "overloaded", "Full.", True, 1.0)))
+
+        site.runner.start = full  # type: ignore[method-assign]
+    before = _left(house, "hub", "small")
+    status, _, _ = await house.chat(LONG, tenant="small")
+    assert status == 503
+    assert _left(house, "hub", "small") >= before
+    (outcome,) = house.hub.records("request")
+    assert (outcome.fields["prompt_tokens"], outcome.fields["completion_tokens"], outcome.fields["tries"]) == (0, 0, 3)
 
 
 @pytest.mark.parametrize("told", [types.MAX_TOKENS, 10_000_000])

@@ -76,11 +76,21 @@ class Node:
     parts: Parts
     recorder: Recorder
     server: Server
+    registry: Registry
     url: str = ""
     runner: Runner | None = None
     guard: Guard | None = None
     link: Line | None = None
     accepting: bool = True
+
+    def counted(self, metric: str) -> dict[str, float]:
+        """Return the samples of a metric by their labels, without those that are 0."""
+        found = {}
+        for line in self.registry.exposition().decode().splitlines():
+            name, _, value = line.rpartition(" ")
+            if name.startswith(f"{metric}{{") and float(value):
+                found[name[len(metric) :]] = float(value)
+        return found
 
     def records(self, kind: str = "") -> list[chain.Entry]:
         """Return the records of its journal, those of a kind or all."""
@@ -239,7 +249,7 @@ class House:
         )
         surface = Surface(parts)
         server = Server(surface.routes(), option="--port", on_refused=surface.on_refused)
-        return Node("hub", bus, journal, parts, recorder, server)
+        return Node("hub", bus, journal, parts, recorder, server, registry)
 
     async def _make_site(self, name: str) -> Node:
         if name == next(iter(PLACES)):
@@ -284,7 +294,7 @@ class House:
         )
         surface = Surface(parts)
         server = Server(surface.routes(), option="--http-port", on_refused=surface.on_refused)
-        node = Node(name, bus, journal, parts, recorder, server, runner=runner, guard=guard, link=line)
+        node = Node(name, bus, journal, parts, recorder, server, registry, runner=runner, guard=guard, link=line)
         await self._listen(node, me, AgentSessions(me, keys.opener, self._keys["hub"].signer.public_key, self.clock), runner)
         return node
 
