@@ -180,12 +180,13 @@ class Journal:
 
     async def append(
         self, tenant: TenantId, kind: str, fields: dict[str, object], retained: Retained | None = None,
-        *, opens: str = "", closes: str = "",
+        *, opens: str = "", closes: str = "", goes_on: str = "",
     ) -> Written:  # fmt: skip
         """Return where the record stands, once it and what is retained of it are on disk.
 
         `opens`: the id of a request that the record begins, which is its field `request` too.
-        `closes`: of one that it ends. Both are noted in the commit that has the record. Where the
+        `closes`: of one that it ends. `goes_on`: of one that is open, of which this record says more than
+        the one that began it. All are noted in the commit that has the record. Where the
         caller is cancelled, its record is written all the same.
 
         Raise AuditUnavailable where the record is not on disk: NotWritten where it may be later,
@@ -200,11 +201,12 @@ class Journal:
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise _unfit(kind) from error
         size = form.size + len(packed)
-        if size > (BEGINS_AT_MOST if opens else chain.MAX_ENTRY):
-            raise _too_large(kind, size, BEGINS_AT_MOST if opens else chain.MAX_ENTRY)
+        most = BEGINS_AT_MOST if opens or goes_on else chain.MAX_ENTRY
+        if size > most:
+            raise _too_large(kind, size, most)
         if self._work.qsize() > MAX_WAITING:
             raise NotWritten("The audit journal is behind; try again.")
-        claim = self._requests.claim(opens, closes) if opens or closes else None
+        claim = self._requests.claim(opens, closes, goes_on) if opens or closes or goes_on else None
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Written] = loop.create_future()
         self._work.put(_Append(form, packed, retained, claim, done, loop))

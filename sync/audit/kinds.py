@@ -5,9 +5,8 @@ request, trace, principal, key, task, model, declared, bundle, via, decision, le
 categories, classifier_failed, classifier_model, allowed, rules, zones, regions, agent, zone, region,
 redacted, tries.
 
-`tried` is on disk before a further agent gets the request. Fields: request, decision, level, agent,
-zone, region, tries, and the code with which the agent before has failed. It has the level because
-retention goes by it.
+`tried` is on disk before a further agent gets the request. Fields: all of `decided`, with the new place,
+tried: an (agent, zone, code) for each that had it before, and code: the one with which the last of them failed.
 
 `request` is the outcome, once, on each way out. Fields: all of `decided`, and cache, outcome, code,
 finish, prompt_tokens, completion_tokens, prompt_digest, answer_digest, ms, and tried: an

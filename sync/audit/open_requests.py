@@ -28,6 +28,8 @@ class Claim(NamedTuple):
 
     begins: str
     ends: str
+    goes_on: str = ""
+    """The request that the record is the newest of: the one that its outcome is made from, should the process end."""
 
 
 class OpenRequests:
@@ -48,7 +50,7 @@ class OpenRequests:
         """Return whether a request may be ended."""
         return request in self._open and request not in self._ending
 
-    def claim(self, begins: str, ends: str) -> Claim:
+    def claim(self, begins: str, ends: str, goes_on: str = "") -> Claim:
         """Note that a record is queued which begins and ends these requests; "" is none.
 
         Raise Refused, `already_recorded`, and note nothing, where either cannot be. Raise it too,
@@ -74,7 +76,7 @@ class OpenRequests:
             self._ending.add(ends)
         if begins:
             self._open.add(begins)
-        return Claim(begins, ends)
+        return Claim(begins, ends, goes_on if goes_on in self else "")
 
     def settle(self, claim: Claim, *, written: bool) -> None:
         """Note whether the record for which this was claimed is on disk now."""
@@ -90,7 +92,8 @@ class OpenRequests:
 def note(database: sqlite3.Connection, claims: Sequence[tuple[Claim, int]]) -> None:
     """Put the requests that were begun, with the numbers of the records, into the table; then take
     those that were ended out of it. The caller holds the transaction with the records."""
-    begun = [value for claim, number in claims if claim.begins for value in (claim.begins, number)]
+    newest = [(claim.begins or claim.goes_on, number) for claim, number in claims if claim.begins or claim.goes_on]
+    begun = [value for row in dict(newest).items() for value in row]
     ended = [claim.ends for claim, _ in claims if claim.ends]
     # One statement for all of a group, as for its entries. A row of the same name is a leftover of
     # a wrong index, and gives way: to fail on it would be to fail the records of others.

@@ -118,16 +118,20 @@ class Recorder:
         return await self.journal.append(tenant.id, kinds.DECIDED, fields, retained, opens=ask.request)
 
     async def tried(self, decided: Decided, place: Place, outcome: Outcome) -> Written:
-        """Write down a further place that will get the request. Raises AuditUnavailable."""
+        """Write down a further place that will get the request. Raises AuditUnavailable.
+
+        It says all that `decided` says, so that the outcome of a killed process names the place that had it last.
+        """
         fields: Fields = {
-            "request": decided.ask.request,
-            "decision": decided.id,
-            "level": decided.decision.level.label,
+            **outcome.known,
             **_where(place),
+            "redacted": outcome.redacted,
             "tries": outcome.tries + 1,
+            "tried": tuple(outcome.tried),
             "code": outcome.tried[-1][2] if outcome.tried else "",
         }
-        return await self.journal.append(decided.principal.tenant.id, kinds.TRIED, fields)
+        request = decided.ask.request
+        return await self.journal.append(decided.principal.tenant.id, kinds.TRIED, fields, goes_on=request)
 
     async def outcome(self, decided: Decided, outcome: Outcome, ms: float, error: BaseException | None) -> None:
         """Write down how a decided request ended. Raises AuditUnavailable, and tries again later by itself."""

@@ -12,7 +12,9 @@ import pytest
 
 from sync.audit import kinds
 from sync.audit.journal import AuditUnavailable, Journal, Retained, Written
+from sync.audit.unfinished import close_unfinished
 from sync.kit.ids import TenantId
+from sync.wire.messages import Failed
 from tests.support.house import House
 
 NODES = ("hub", "onprem")
@@ -33,14 +35,12 @@ class Failing:
         kind: str,
         fields: dict[str, object],
         retained: Retained | None = None,
-        *,
-        opens: str = "",
-        closes: str = "",
+        **options: str,
     ) -> Written:
         self.seen.append(kind)
         if kind in self.kinds:
             raise AuditUnavailable("The disk is full.")
-        return await self._append(tenant, kind, fields, retained, opens=opens, closes=closes)
+        return await self._append(tenant, kind, fields, retained, **options)
 
 
 def _node(house: House, at: str):
@@ -105,8 +105,6 @@ async def test_the_decision_is_on_disk_before_the_agent_hears_of_the_request(hou
 
 @pytest.mark.parametrize("at", NODES)
 async def test_what_a_killed_process_left_open_is_closed_by_the_next_as_interrupted(house: House, at: str) -> None:
-    from sync.audit.unfinished import close_unfinished
-
     node = _node(house, at)
     task = asyncio.create_task(house.chat("hello", at=at, model="slow", stream=True))
     while not node.records(kinds.DECIDED):
@@ -123,3 +121,31 @@ async def test_what_a_killed_process_left_open_is_closed_by_the_next_as_interrup
     assert outcome.fields["request"] == decided.fields["request"]
     assert outcome.fields["agent"] == decided.fields["agent"]
     assert await close_unfinished(node.journal) == 0
+
+
+async def test_a_process_that_is_killed_at_the_second_place_names_it_and_the_first(house: House) -> None:
+    first: list[str] = []
+    for name, site in house.sites.items():
+        assert site.runner is not None
+        start = site.runner.start
+
+        def failing_first(run, reply, start=start, name=name):
+            first.append(name)
+            if first[0] == name:
+                asyncio.get_running_loop().create_task(reply(Failed(run.request, "overloaded", "Full.", True, 1.0)))
+            else:
+                start(run, reply)
+
+        site.runner.start = failing_first  # type: ignore[method-assign]
+    task = asyncio.create_task(house.chat("hello", model="slow", stream=True))
+    while len(first) < 2:
+        await asyncio.sleep(0)
+    house.hub.journal.close()
+    task.cancel()
+    with pytest.raises((asyncio.CancelledError, Exception)):
+        await task
+    house.hub.journal.open()
+    assert await close_unfinished(house.hub.journal) == 1
+    (outcome,) = house.hub.records(kinds.REQUEST)
+    assert (outcome.fields["agent"], outcome.fields["tries"], outcome.fields["outcome"]) == (first[1], 2, "interrupted")
+    assert [agent for agent, _, _ in outcome.fields["tried"]] == [first[0]]  # type: ignore[attr-defined]
