@@ -184,7 +184,9 @@ def test_what_a_tenant_retains_is_found_held_and_erased_everywhere(running: syst
     at_hub(running, "audit", "lift", held)
     assert "no hold" in at_hub(running, "audit", "lift", held, code=2)
 
-    assert "The contents of 2 records are destroyed" in at_hub(running, *erase)
+    named = sum(row["kind"] in ("decided", "request") for row in told_of_jane)
+    assert named == 4, "the decision and the outcome of each of her two requests name her"
+    assert f"The contents of {named} records are destroyed" in at_hub(running, *erase)
     assert "Nothing is retained of that subject" in at_hub(running, *erase, code=2)
     support.eventually(
         lambda: support.command("ringfence", "audit", "erasures", "--state", running.hub).returncode == 0,
