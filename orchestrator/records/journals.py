@@ -61,16 +61,20 @@ class Journals:
         await self._bus.consume(subjects.JOURNAL_ALL, "ledger", self._take)
 
     async def feed_own(self) -> None:
-        """The hub's own records go into its ledger directly: no broker in between, and the same checks. Runs until cancelled."""
+        """The hub's own records go into its ledger directly: no broker in between, and the same checks. Runs until cancelled.
+
+        One batch each `OWN_LINGER_S` unless a whole one waits, because a transaction costs far more than a record in it.
+        """
         journal = self._journal
         held = (await self._ledger.receipt(HUB, journal.epoch)).upto
         while True:
             journal.grew.clear()
             if held < journal.position.next:
                 held = await self._feed(held)
-                continue
-            await journal.grew.wait()
-            await asyncio.sleep(OWN_LINGER_S)
+            if held >= journal.position.next:
+                await journal.grew.wait()
+            if held + messages.MAX_ENVELOPE > journal.position.next:
+                await asyncio.sleep(OWN_LINGER_S)
 
     async def _feed(self, held: int) -> int:
         """The next records of the hub's journal into the ledger; how many it holds then."""
