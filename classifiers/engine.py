@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from classifiers import calibration, hidden, profile
+from classifiers import calibration, covering, hidden, profile
 from classifiers.matching import Engine
 from classifiers.ner.tagger import MODEL, Reading, Tagger
 from classifiers.normalise import Normal, normalise
@@ -29,6 +29,7 @@ from classifiers.recognizers.rule import Rule
 from classifiers.scanner import Scanner, Span
 from classifiers.subject import SUBJECT_TYPE, findings_of
 from classifiers.verdict import FAILED_CLOSED, Assessment, Finding, without_overlaps
+from sync.wire.contexts import Context
 from sync.wire.levels import Level
 
 MAX_READINGS = 16_384
@@ -69,23 +70,35 @@ class Classifier:
             left -= known.cost
         return True
 
-    def assess(self, texts: Sequence[str], settings: Profile = profile.DEFAULT, *, all_spans: bool = False) -> Assessment:
-        """The assessment of one request: all its texts together. Never raises; fails closed.
+    def assess(
+        self,
+        texts: Sequence[str],
+        settings: Profile = profile.DEFAULT,
+        *,
+        all_spans: bool = False,
+        contexts: Sequence[Context] = (),
+    ) -> Assessment:
+        """Return the assessment of one request: all its texts together. Never raises; fails closed.
 
         The model is asked only where it can change the level, unless all spans are wanted (for redaction).
+
+        Args:
+            contexts: What belongs together in the texts. What is found in the n-th of them alone has
+                `text` = len(texts) + n: it counts for the level, and cannot be redacted.
         """
         try:
-            return self._assess(texts, settings, all_spans=all_spans)
+            return self._assess(texts, settings, contexts, all_spans=all_spans)
         except Exception:
             return FAILED_CLOSED
 
-    def _assess(self, texts: Sequence[str], settings: Profile, *, all_spans: bool) -> Assessment:
+    def _assess(self, texts: Sequence[str], settings: Profile, contexts: Sequence[Context], *, all_spans: bool) -> Assessment:
         normals = [normalise(text) for text in texts]
         found = self._patterns(normals, settings)
         state, floor = self._why_not(found, settings, all_spans=all_spans), Level.PUBLIC
         if state == "ran" and not self._read_into(found, normals, settings):
             state, floor = "over_budget", settings.floor_over_budget
-        kept = tuple(finding for text, part in zip(texts, found, strict=True) for finding in _kept(part, text, settings))
+        own = [_kept(part, text, settings) for text, part in zip(texts, found, strict=True)]
+        kept = tuple(finding for part in (*own, *self._read_together(contexts, own, settings)) for finding in part)
         subject = tuple(finding for part in found for finding in part if finding.type == SUBJECT_TYPE)
         return Assessment(settings.table.level_of((*kept, *subject), floor), kept, model=state, subject=subject)
 
@@ -97,6 +110,21 @@ class Classifier:
             for finding in _across(scanner, normals):
                 found[finding.text].append(finding)
         return found
+
+    def _read_together(
+        self, contexts: Sequence[Context], own: Sequence[Sequence[Finding]], settings: Profile
+    ) -> Iterator[list[Finding]]:
+        """Yield what the patterns find in each context and not in the texts.
+
+        The patterns alone: the model takes the names in an empty form for what is filled in, and makes a
+        schema with a name and an e-mail restricted. And nothing is decoded: that is done text by text.
+        """
+        scanner = self._scanner(settings)
+        for index, context in enumerate(contexts, len(own)):
+            normal = normalise(context.text)
+            spans = scanner.scan(normal)[0]
+            found = [_finding(span, *normal.span(span.start, span.end), index) for span in spans]
+            yield covering.uncovered(context, _kept(found, context.text, settings), own)
 
     def _why_not(self, found: Sequence[Sequence[Finding]], settings: Profile, *, all_spans: bool) -> str:
         """`ran` where the model is to look, else why it need not or cannot."""

@@ -11,6 +11,7 @@ from classifiers.profile import Profile
 from classifiers.verdict import Assessment
 from sync.bundle.snapshot import Snapshot, Tenant
 from sync.policy.decide import CACHE_BY_LEVEL
+from sync.wire.contexts import Context
 from sync.wire.levels import Level
 
 QUICK_CHARACTERS = 4_000
@@ -19,12 +20,19 @@ INLINE_CHARACTERS = 200
 """Texts up to this long are classified on the event loop; longer ones on a thread, as the model takes 10 ms for 2 KB."""
 
 
-async def assess(classifier: Classifier, texts: Sequence[str], settings: Profile, *, all_spans: bool = False) -> Assessment:
-    """What the classifier finds, without holding up the event loop."""
-    size = sum(map(len, texts))
+async def assess(
+    classifier: Classifier,
+    texts: Sequence[str],
+    settings: Profile,
+    *,
+    all_spans: bool = False,
+    contexts: Sequence[Context] = (),
+) -> Assessment:
+    """Return what the classifier finds, without holding up the event loop. contexts: as in Classifier.assess."""
+    size = sum(map(len, texts)) + sum(len(context.text) for context in contexts)
     if size <= INLINE_CHARACTERS or (size <= QUICK_CHARACTERS and classifier.is_quick(texts, settings)):
-        return classifier.assess(texts, settings, all_spans=all_spans)
-    return await asyncio.to_thread(classifier.assess, texts, settings, all_spans=all_spans)
+        return classifier.assess(texts, settings, all_spans=all_spans, contexts=contexts)
+    return await asyncio.to_thread(classifier.assess, texts, settings, all_spans=all_spans, contexts=contexts)
 
 
 def of(snapshot: Snapshot, tenant: Tenant) -> Profile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sync.kit.ids import RequestId
-from sync.wire import strings, tasks
+from sync.wire import contexts, strings, tasks
 from sync.wire.levels import Level
 
 
@@ -38,10 +38,13 @@ class Ask:
     """Fields of the body that were taken and change nothing."""
     texts: tuple[str, ...] = field(init=False)
     """Every string of the payload: what is classified and redacted is what is sent."""
+    contexts: tuple[contexts.Context, ...] = field(init=False)
+    """What belongs together in the payload: read with the texts, and never sent."""
 
     def __post_init__(self) -> None:
         # What counts as unread is at the highest level whatever it says, and goes to no place that redacts.
         object.__setattr__(self, "texts", () if self.unread else strings.of(self.payload))
+        object.__setattr__(self, "contexts", () if self.unread else contexts.of(self.payload))
 
     @property
     def task(self) -> str:

@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from sync.bundle.snapshot import Snapshot, Tenant
+from sync.kit import errors
+from sync.wire.contexts import Context
 from sync.wire.levels import Level
+
+
+class NotRedactable(errors.Retryable):
+    """What was found cannot be taken out of the request, or it would no longer be one: no place that redacts gets it."""
+
+    code = "not_redactable"
 
 
 class Assessment(Protocol):
@@ -57,28 +65,43 @@ class Vault(Protocol):
     @property
     def mode(self) -> str: ...
 
-    def redact(self, texts: Sequence[str], findings: Sequence[Any]) -> list[str]:
-        """Return the texts without what was found in them."""
+    def restore(self, text: str, *, json: bool = False) -> str:
+        """Return the text with the values put back. json: as in `restorer`."""
         ...
 
-    def restore(self, text: str) -> str:
-        """Return the text with the values put back."""
-        ...
-
-    def restorer(self) -> Restorer:
-        """Return what restores an answer in pieces."""
+    def restorer(self, *, json: bool = False) -> Restorer:
+        """Return what restores an answer in pieces. json: it is JSON, and is JSON with the values, too."""
         ...
 
 
 class Classifier(Protocol):
     """The classifier of a process, by each tenant's own settings."""
 
-    async def assess(self, snapshot: Snapshot, tenant: Tenant, texts: Sequence[str], *, all_spans: bool = False) -> Assessment:
-        """Return what is found, without holding up the event loop. Never raises: what fails counts as restricted."""
+    async def assess(
+        self,
+        snapshot: Snapshot,
+        tenant: Tenant,
+        texts: Sequence[str],
+        *,
+        all_spans: bool = False,
+        contexts: Sequence[Context] = (),
+    ) -> Assessment:
+        """Return what is found, without holding up the event loop. Never raises: what fails counts as restricted.
+
+        contexts: what belongs together in the texts: read with them, and never redacted.
+        """
         ...
 
     def vault(self, tenant: Tenant, key: bytes) -> Vault:
         """Return an empty vault that redacts as the tenant wants it. `key`: of its hashes, 32 bytes."""
+        ...
+
+    async def redact(self, vault: Any, texts: Sequence[str], findings: Sequence[Any]) -> list[str]:
+        """Return the texts without what was found in them, without holding up the event loop.
+
+        vault: where what is taken out goes; made by `vault`.
+        Raises NotRedactable where there is too much of it, or where some of it shows in a context alone.
+        """
         ...
 
     def describe(self, assessment: Any) -> dict[str, object]:

@@ -8,7 +8,7 @@ from sync.kit import errors
 from sync.kit.ids import AgentId, DecisionId, Region
 from sync.serving import usage
 from sync.serving.ask import Ask
-from sync.serving.classifier import Restorer, Vault
+from sync.serving.classifier import NotRedactable, Restorer, Vault
 from sync.serving.executor import Place
 from sync.wire import tasks, types
 from sync.wire.levels import Level, Zone
@@ -22,6 +22,18 @@ class Delta:
     text: str
     choice: int = 0
     scores: tuple[tasks.TokenScore, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Redacted:
+    """A request without what was found in it, and the vault that puts it back into the answer.
+
+    json: whether the answer was asked for as JSON, and has to stay JSON.
+    """
+
+    payload: tasks.Request
+    vault: Vault
+    json: bool
 
 
 @dataclass(slots=True)
@@ -52,13 +64,16 @@ class Outcome:
     """Whether the journal has, or may have, the record of the decision: then the outcome closes it."""
     tried: list[tuple[AgentId, str, str]] = field(default_factory=list)
     """Every agent that got the request: its id, its zone, and the code with which it failed, or empty."""
-    vault: Vault | None = None
-    redacted: str = ""
+    redaction: Redacted | NotRedactable | None = None
+    """What was made for the first place that redacts, and serves each further one; or why it cannot be made."""
+    at_work: Redacted | None = None
+    """What the place that has the request got of it; None where it got it as it came."""
     out_bytes: int = 0
     """Bytes of text that came from the engine so far."""
     _texts: dict[int, list[str]] = field(default_factory=dict)
     _scores: dict[int, list[tasks.TokenScore]] = field(default_factory=dict)
     _restorers: dict[int, Restorer] = field(default_factory=dict)
+    _wholes: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def placed(self, placed: Placed) -> None:
         """Take the hub's word on where a forwarded request runs, and by which decision."""
@@ -73,12 +88,12 @@ class Outcome:
         """Take a piece; return it with what was redacted put back. Raises Corrupt where it is of no answer that was asked for."""
         if chunk.choice >= ask.choices:
             raise errors.Corrupt("A piece came of an answer that was not asked for.")
-        text, vault = chunk.text, self.vault
+        text, redacted = chunk.text, self.at_work
         self.out_bytes += len(text.encode("utf-8", "replace"))
-        if vault is not None:
-            text = self._restorers.setdefault(chunk.choice, vault.restorer()).feed(text)
+        if redacted is not None:
+            text = self._restorer(chunk.choice, redacted).feed(text)
         # The scores are of tokens that the client does not get where something was put back in between.
-        scores = tasks.read_scores(chunk.scores) if vault is None else ()
+        scores = tasks.read_scores(chunk.scores) if redacted is None else ()
         self._texts.setdefault(chunk.choice, []).append(text)
         if scores:
             self._scores.setdefault(chunk.choice, []).extend(scores)
@@ -100,6 +115,11 @@ class Outcome:
         if self.had and not self.counted:
             self.prompt_tokens, self.completion_tokens = usage.estimate(ask.text_bytes), usage.estimate(self.out_bytes)
             self.estimated = True
+
+    @property
+    def redacted(self) -> str:
+        """How what the place got was redacted, or an empty text."""
+        return "" if self.at_work is None else self.at_work.vault.mode
 
     @property
     def used(self) -> int:
@@ -137,9 +157,21 @@ class Outcome:
         pieces = self._texts.get(number)
         if pieces is not None:
             return tasks.Answer("".join(pieces), choice.finish, tuple(self._scores.get(number, ())))
-        if self.vault is not None:
-            return tasks.Answer(self.vault.restore(choice.text), choice.finish)
+        if self.at_work is not None:
+            return tasks.Answer(self._restored(number, choice.text, self.at_work), choice.finish)
         return choice
+
+    def _restorer(self, choice: int, redacted: Redacted) -> Restorer:
+        if choice not in self._restorers:
+            self._restorers[choice] = redacted.vault.restorer(json=redacted.json)
+        return self._restorers[choice]
+
+    def _restored(self, number: int, text: str, redacted: Redacted) -> str:
+        """Return a whole answer with what was redacted put back: once, however often it is asked for."""
+        known = self._wholes.get(number)
+        if known is None or known[0] is not text:
+            known = self._wholes[number] = (text, redacted.vault.restore(text, json=redacted.json))
+        return known[1]
 
     def _count(self, done: Done, ask: Ask) -> None:
         self.counted = True

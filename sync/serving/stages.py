@@ -26,9 +26,9 @@ from sync.policy import authorize
 from sync.policy import decide as policy
 from sync.policy.authenticate import Principal
 from sync.policy.decide import PolicyDenied
-from sync.serving import record, usage
+from sync.serving import record, redacting, usage
 from sync.serving.ask import Ask
-from sync.serving.classifier import Assessment, Classifier
+from sync.serving.classifier import Assessment, Classifier, NotRedactable
 from sync.serving.decided import Admitted, Decided, Prepared
 from sync.serving.executor import Executor, Order, Place
 from sync.serving.limits import Limits
@@ -36,7 +36,7 @@ from sync.serving.meters import Meters
 from sync.serving.outcome import Outcome
 from sync.serving.record import Recorder
 from sync.serving.replies import Lost, Replies, RunFailed
-from sync.wire import strings, tasks
+from sync.wire import tasks
 from sync.wire.levels import Level
 from sync.wire.messages import Chunk, Done, Placed
 
@@ -46,12 +46,6 @@ HUB = AgentId("_hub")
 UNASKED_TOKENS = 256
 """Tokens that are reserved for an answer whose length the client has not named: most answers are shorter, and the rest is
 settled at the end."""
-
-
-class NotRedactable(errors.Retryable):
-    """With what was found taken out, the request would no longer be one: it cannot go to a place that redacts."""
-
-    code = "not_redactable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +98,13 @@ async def prepare(parts: Parts, admitted: Admitted, *, all_spans: bool = False) 
     """Classify all the texts of the request as the tenant wants it, and raise the level to the declared one."""
     began = parts.meters.now()
     ask = admitted.ask
-    assessment = await parts.classifier.assess(admitted.snapshot, admitted.principal.tenant, ask.texts, all_spans=all_spans)
+    assessment = await parts.classifier.assess(
+        admitted.snapshot,
+        admitted.principal.tenant,
+        ask.texts,
+        all_spans=all_spans,
+        contexts=ask.contexts,
+    )
     if assessment.failed:
         log.error("classification_failed", request=ask.request)
     parts.meters.took("prepare", began)
@@ -167,7 +167,7 @@ async def run(parts: Parts, decided: Decided, outcome: Outcome, key: str) -> Run
 
 async def _run_at(parts: Parts, decided: Decided, outcome: Outcome, key: str, place: Place) -> Running:
     """Send the request to one place, and wait for its first word."""
-    order = _order(parts, decided, outcome, key, place)
+    order = await _order(parts, decided, outcome, key, place)
     written = await _write_ahead(parts, decided, outcome, place)
     # Only now: where the record cannot be written, nobody has had the request, and nobody pays for it.
     outcome.place, outcome.tries = place, outcome.tries + 1
@@ -238,26 +238,15 @@ async def _first(replies: Replies, ask: Ask, outcome: Outcome) -> Chunk | Done:
     return message
 
 
-def _order(parts: Parts, decided: Decided, outcome: Outcome, key: str, place: Place) -> Order:
+async def _order(parts: Parts, decided: Decided, outcome: Outcome, key: str, place: Place) -> Order:
     """Return what the place gets: where the decision redacts there, with what was found taken out of every string."""
-    payload = decided.ask.payload
-    outcome.vault, outcome.redacted = None, ""
+    payload, outcome.at_work = decided.ask.payload, None
     if place.zone is not None and place.zone in decided.decision.redact:
-        tenant = decided.principal.tenant
-        vault = parts.classifier.vault(tenant, parts.recorder.digests.redaction_key(tenant.id))
-        payload = strings.replaced(payload, vault.redact(decided.ask.texts, decided.assessment.findings))
-        _check_whole(payload)
-        outcome.vault, outcome.redacted = vault, vault.mode
+        secret = parts.recorder.digests.redaction_key(decided.principal.tenant.id)
+        outcome.at_work = await redacting.redacted(parts.classifier, decided, outcome, secret)
+        payload = outcome.at_work.payload
     left = parts.request_s - (parts.clock.monotonic() - decided.admitted.began)
     return Order(decided=decided, payload=payload, key=key, deadline=parts.clock.monotonic() + left)
-
-
-def _check_whole(payload: tasks.Request) -> None:
-    """Return where a redacted request still is one: a text may have become empty, or a name too long. Raises NotRedactable."""
-    try:
-        tasks.read_request(payload.TASK, tasks.pack(payload))
-    except errors.Corrupt as error:
-        raise NotRedactable("With what was found taken out, nothing is left that the model could be asked.") from error
 
 
 async def deliver(parts: Parts, decided: Decided, outcome: Outcome, error: BaseException | None) -> None:

@@ -29,8 +29,9 @@ MAX_TENSORS = 64
 MAX_DIMENSIONS = 65_536
 
 Text = Annotated[str, Meta(min_length=1)]
-TokenId = Annotated[str, Meta(pattern=r"\A[0-9]{1,10}\Z", max_length=10)]
-"""A token's number, as digits: a JSON key is a text, and nothing but a number may hide in this one."""
+TokenId = Annotated[str, Meta(pattern=r"\A[0-9]{1,7}\Z", max_length=7)]
+"""A token's number, as digits: a JSON key is a text, and nothing but a number may hide in this one. No vocabulary has ten
+million tokens, and what identifies somebody has more digits than seven."""
 Bias = Annotated[float, Meta(ge=-100, le=100)]
 Chance = Annotated[float, Meta(ge=0, le=1)]
 LogProbability = Annotated[float, Meta(ge=-1e9, le=1)]

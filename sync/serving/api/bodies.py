@@ -183,12 +183,12 @@ def _token_numbers(value: object) -> object:
     if len(value) > tasks.MAX_BIASES:
         raise mistakes.own(f"at most {tasks.MAX_BIASES} tokens are taken.")
     if not all(isinstance(key, str) and _TOKEN.fullmatch(key) for key in value):
-        raise mistakes.own("the keys are token numbers: digits, at most 10.")
+        raise mistakes.own("the keys are token numbers: digits, at most 7.")
     return value
 
 
 _TEXT_OR_LIST = pydantic.BeforeValidator(_text_or_list)
-_TOKEN = re.compile(r"[0-9]{1,10}", re.ASCII)
+_TOKEN = re.compile(r"[0-9]{1,7}", re.ASCII)
 _STOPS = Field(max_length=tasks.MAX_STOPS)
 _INPUTS = Field(min_length=1, max_length=MAX_INPUTS)
 _PARTS = Field(max_length=MAX_MESSAGES)
