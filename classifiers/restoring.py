@@ -111,9 +111,15 @@ class Restorer:
         """Return how far to go on where no name stands; 0 where an escape is cut in two."""
         if self._names.json:
             if text[at] == "\\":
-                return 2 if at + 1 < len(text) else 0
+                return self._escape(text, at)
             self._quoted ^= text[at] == '"'
         return 1
+
+    @staticmethod
+    def _escape(text: str, at: int) -> int:
+        """Return the characters of an escape, none of which begins a name; 0 where it is cut in two."""
+        length = 6 if text[at + 1 : at + 2] == "u" else 2
+        return length if at + length <= len(text) else 0
 
 
 def folded(text: str) -> str:
