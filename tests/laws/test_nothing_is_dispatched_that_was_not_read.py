@@ -2,11 +2,11 @@
 redacted.
 
 A marker that is restricted is put into every field of every body in turn, keys too, at the hub, at a site, forwarded,
-streamed, and for a tenant that redacts. Then it is refused, or it ran where what is restricted may, or it is not in the
-bytes that an engine got.
+streamed, and for a tenant that redacts; and as a number into every field that takes a JSON value. Then it is refused, or it
+ran where what is restricted may, or it is not in the bytes that an engine got.
 
 Mutations that turn it red: put "stop" or "response_format" into Generate.UNREAD; take the texts of an Ask from its messages
-alone; believe `Forward.texts`.
+alone; believe `Forward.texts`; read no numbers in `strings.walk`, or no floats; take ten digits for a `TokenId`.
 """
 
 from __future__ import annotations
@@ -229,6 +229,57 @@ def _all_strings(value: object) -> Iterator[str]:
             yield from _all_strings(inner)
     elif isinstance(value, str) and not isinstance(value, Enum):
         yield value
+
+
+NUMBERS: dict[str, dict[str, object]] = {
+    "enum": {"enum": [4111111111111111]},
+    "const": {"properties": {"a": {"const": 4111111111111111}}},
+    "float": {"properties": {"a": {"const": 4111111111111111.0}}},
+    "negative": {"enum": [-4111111111111111]},
+    "bound": {"properties": {"a": {"type": "integer", "minimum": 4111111111111111}}},
+    "nested": {"anyOf": [{"not": {"allOf": [{"enum": [[[4111111111111111]]]}]}}]},
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+async def test_a_marker_as_a_number_is_read_and_reaches_no_place_that_redacts(house: House, name: str) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "form", "schema": NUMBERS[name]}}
+    runs = _spy(house)
+    for at in ("hub", "public", "onprem"):
+        for tenant in ("acme", "redacto"):
+            status, headers, answer = await house.post(
+                "/v1/chat/completions",
+                {"model": "guide", "messages": [{"role": "user", "content": "hello"}], "response_format": form},
+                at=at,
+                tenant=tenant,
+            )
+            assert (status == 200) == (tenant == "acme"), answer
+            assert headers["x-ringfence-level"] == "restricted"
+    assert [len(runs[at]) for at in ("onprem", "private", "public")] == [3, 0, 0]
+
+
+@pytest.mark.parametrize("digits", [7, 8, 10])
+async def test_a_token_number_is_too_short_to_say_who_somebody_is(house: House, digits: int) -> None:
+    status, _, answer = await house.chat("hello", logit_bias={"5" * digits: 1})
+    assert (status == 200) == (digits <= 7), answer
+    request = tasks.Generate(messages=(tasks.Message(tasks.Role.USER, "a"),), max_tokens=1, logit_bias={"5" * digits: 1.0})
+    try:
+        tasks.read_request("generate", tasks.pack(request))
+    except codec.BadFrame:
+        assert digits > 7
+    else:
+        assert digits <= 7
+
+
+READ = {
+    100_000: "100000", -536228743: "536228743", 99_999: "", 1e6: "1000000", -4111111111111111.0: "4111111111111111",
+    0.5: "", 12345.6: "12345.6", 2**63: str(2**63), True: "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", READ)
+def test_a_free_number_of_six_digits_is_read_by_its_digits(value: float) -> None:
+    assert strings.of_number(value) == READ[value]
 
 
 async def test_a_site_vouches_for_nothing_what_it_says_of_a_request_is_not_read(house: House) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from classifiers import surrogates
 from classifiers.checksums import finance, identity
 from classifiers.engine import Classifier
-from classifiers.redaction import Mode, Vault
+from classifiers.redaction import MAX_SURROGATES, Mode, Vault
 from classifiers.verdict import Finding
 
 CLASSIFIER = Classifier()
@@ -129,3 +129,50 @@ def test_a_surrogate_keeps_its_form_and_its_check(kind: str) -> None:
     made = [surrogates.of(kind, value) for _ in range(20)]
     assert sum(holds(v) for v in made) >= 18
     assert any(v != value for v in made)
+
+
+PAIRS = st.lists(
+    st.tuples(
+        st.sampled_from(["PERSON", "EMAIL_ADDRESS", "US_SSN", "PIN", "Pin", "PIN_1", "<odd> type"]),
+        st.sampled_from(["Anna", "Bob Meyer", "a@b.com", "536-22-8726", "1234", "12345678", "x<y>z", "12", "A-9", "0000", "77777"]),
+    ),
+    min_size=1,
+    max_size=10,
+)
+AROUND = st.lists(
+    st.sampled_from(["", " ", "1234", "<PIN_1>", "<pin_1_1>", "7", "kim", "<PERSON_2>", "Alex"]), min_size=11, max_size=11
+)
+
+
+@given(PAIRS, AROUND, st.sampled_from([Mode.PSEUDONYM, Mode.SURROGATE]))
+def test_a_name_stands_in_no_text_and_is_part_of_no_other(pairs: list[tuple[str, str]], around: list[str], mode: Mode) -> None:
+    text, findings = around[0], []
+    for (kind, value), after in zip(pairs, around[1:], strict=False):
+        findings.append(Finding(len(text), len(text) + len(value), kind, "pii", 1.0, "t"))
+        text += value + after
+    vault = Vault(mode)
+    (redacted,) = vault.redact([text], findings)
+    names = [name.lower() for name in vault._names.values()]
+    assert len(set(names)) == len(names) == len(set(pairs))
+    assert not any(name in text.lower() for name in names)
+    assert not any(one in other for one in names for other in names if one is not other)
+    assert vault.restore(redacted) == text
+
+
+def test_a_vault_redacts_once() -> None:
+    vault = Vault()
+    vault.redact(["I am Anna"], found("I am Anna", ("PERSON", "Anna")))
+    with pytest.raises(RuntimeError, match="one request"):
+        vault.redact(["I am <PERSON_1>"], [])
+
+
+def test_more_values_than_surrogates_are_drawn_for_get_pseudonyms() -> None:
+    values = [f"anna{number}@bank.test" for number in range(MAX_SURROGATES + 5)]
+    text, findings = "", []
+    for value in values:
+        findings.append(Finding(len(text), len(text) + len(value), "EMAIL_ADDRESS", "pii", 1.0, "t"))
+        text += value + " "
+    vault = Vault(Mode.SURROGATE)
+    (redacted,) = vault.redact([text], findings)
+    assert "@example.com" in redacted and "<EMAIL_ADDRESS_5>" in redacted
+    assert vault.restore(redacted) == text
