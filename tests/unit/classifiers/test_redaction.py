@@ -159,6 +159,32 @@ def test_a_name_stands_in_no_text_and_is_part_of_no_other(pairs: list[tuple[str,
     assert vault.restore(redacted) == text
 
 
+def _listed(values: list[str], before: str = "") -> tuple[str, list[Finding]]:
+    text, findings = before, []
+    for value in values:
+        findings.append(Finding(len(text), len(text) + len(value), "PIN", "pii", 1.0, "t"))
+        text += value + " "
+    return text, findings
+
+
+def test_a_surrogate_that_stands_in_a_text_is_none() -> None:
+    text, findings = _listed(["1234", "ab12"], before=" ".join(f"{number:04}" for number in range(10_000)) + " ")
+    vault = Vault(Mode.SURROGATE)
+    (redacted,) = vault.redact([text], findings)
+    assert "<PIN_1>" in redacted and "<PIN_2>" not in redacted
+    assert vault.restore(redacted) == text
+
+
+def test_a_surrogate_that_stands_in_another_is_none() -> None:
+    """Of 300 with four digits, some stand in 300 with eight."""
+    text, findings = _listed([f"{number:04}" for number in range(300)] + [f"{number:08}" for number in range(10**7, 10**7 + 300)])
+    vault = Vault(Mode.SURROGATE)
+    (redacted,) = vault.redact([text], findings)
+    names = list(vault._names.values())
+    assert not any(one in other for one in names for other in names if one is not other)
+    assert vault.restore(redacted) == text
+
+
 def test_a_vault_redacts_once() -> None:
     vault = Vault()
     vault.redact(["I am Anna"], found("I am Anna", ("PERSON", "Anna")))
