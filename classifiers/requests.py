@@ -19,7 +19,7 @@ from sync.serving.classifier import NotRedactable
 from sync.wire.contexts import Context
 
 MAX_REDACTED = 50_000
-"""Findings that are taken out of one request: half a second of one core, and more than 4 MB of a customer list has."""
+"""Findings that are taken out of one request: 0.2 s of one core, and 1.5 MB of nothing but addresses."""
 INLINE_CHARACTERS = 16_384
 """Texts up to this long are redacted on the event loop, with at most INLINE_FINDINGS in them: it takes 1 ms."""
 INLINE_FINDINGS = 16
