@@ -119,6 +119,9 @@ class Journal:
         self._clock = clock
         self._on_fault = on_fault
         self._work: queue.SimpleQueue[_Append | _Work | None] = queue.SimpleQueue()
+        self._turn: list[_Append] = []
+        """What was appended in this turn of the event loop. It goes to the writer thread at its end, in one group:
+        a thread that is woken by the first of many takes that one alone."""
         self._thread: threading.Thread | None = None
         self._reading = threading.Lock()
         self._ballast = ballast.Ballast(path.with_name(f"{path.name}.ballast"))
@@ -204,12 +207,14 @@ class Journal:
         most = BEGINS_AT_MOST if opens or goes_on else chain.MAX_ENTRY
         if size > most:
             raise _too_large(kind, size, most)
-        if self._work.qsize() > MAX_WAITING:
+        if self._work.qsize() + len(self._turn) > MAX_WAITING:
             raise NotWritten("The audit journal is behind; try again.")
         claim = self._requests.claim(opens, closes, goes_on) if opens or closes or goes_on else None
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Written] = loop.create_future()
-        self._work.put(_Append(form, packed, retained, claim, done, loop))
+        if not self._turn:
+            loop.call_soon(self._hand_over)
+        self._turn.append(_Append(form, packed, retained, claim, done, loop))
         return await done
 
     def unfinished(self) -> list[chain.Entry]:
@@ -270,6 +275,7 @@ class Journal:
     def close(self) -> None:
         """Writes what waits, and closes the file."""
         if self._thread is not None:
+            self._hand_over()
             self._work.put(None)
             self._thread.join(timeout=10)
             self._thread = None
@@ -411,9 +417,15 @@ class Journal:
             failure = NotWritten(f"The journal could not be changed ({error}).")
             self._tell(item.loop, lambda: _fail(item.done, failure))
 
+    def _hand_over(self) -> None:
+        for item in self._turn:
+            self._work.put(item)
+        self._turn.clear()
+
     async def _do(self, run: Callable[[], object]) -> object:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[object] = loop.create_future()
+        self._hand_over()
         self._work.put(_Work(run, done, loop))
         return await done
 
