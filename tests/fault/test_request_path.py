@@ -1,6 +1,6 @@
 """The path of a request under faults of real processes: no hole, one outcome, everybody hears, and who is served is charged.
 
-The tests share one system: each leaves it whole.
+The tests share one system: each begins when everybody is at work.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tests.support.request_path import (
     until,
 )
 
-CUTS_S = (0.05, 0.5, 0.05, 2.0, 0.05, 0.5, 0.05, 0.5, 0.05, 2.0)
+CUTS_S = (*(0.05, 0.5) * 4, 0.05, 2.0)
 """How long the line is away, each time."""
 HEARS_OF_IT_S = 10.0
 """Seconds within which a client hears that its forwarded request is lost."""
@@ -60,11 +60,18 @@ AHEAD_S = 150
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RequestPath]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RequestPath]:
     made = RequestPath(tmp_path_factory.mktemp("path"), SITE, OTHER, EDGE)
     made.start()
     yield made
     made.close()
+
+
+@pytest.fixture
+def path(shared: RequestPath) -> RequestPath:
+    """The system, with everybody at work, whatever the test before has done to it."""
+    shared.await_agents()
+    return shared
 
 
 def at_hub(path: RequestPath, *arguments: object) -> str:
@@ -86,7 +93,7 @@ async def served(asked: Client, count: int = 1) -> list[Heard]:
     return answered
 
 
-# --- F1: the line of a forwarded stream
+# --- the line of a forwarded stream
 
 
 def test_a_forwarded_stream_whose_line_is_cut_is_whole_or_ends_with_an_error(path: RequestPath) -> None:
@@ -132,7 +139,7 @@ async def served_over_the_hub(edge: Client) -> None:
             await asyncio.sleep(0.05)  # its line is still away: it is asked again, and not kept busy
 
 
-# --- F3, F6: the hub and a site are killed
+# --- the hub and a site are killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +153,11 @@ class Killed:
 
 
 @pytest.fixture(scope="module")
-def killed(path: RequestPath) -> Killed:
+def killed(shared: RequestPath) -> Killed:
     """The hub and a site, killed at one moment in the middle of streams, and started again."""
-    found = asyncio.run(_kill(path))
-    path.restart("hub", SITE.name)
+    shared.await_agents()
+    found = asyncio.run(_kill(shared))
+    shared.restart("hub", SITE.name)
     return found
 
 
@@ -245,7 +253,7 @@ async def _stop_hub(path: RequestPath, asked: str) -> list[Heard]:
     return heard
 
 
-# --- F4, F5: clients that leave
+# --- clients that leave
 
 
 def test_clients_that_leave_at_any_moment_have_one_outcome_each(path: RequestPath) -> None:
@@ -344,7 +352,7 @@ async def _leave_until_refused(path: RequestPath, url: str) -> list[Heard]:
                 assert len(left) < 6, "who leaves pays nothing"
 
 
-# --- F12, F13: an agent that is stopped, and one whose clock is wrong
+# --- an agent that is stopped
 
 
 def test_a_stopped_agent_is_passed_over_and_does_not_begin_what_others_have_done(path: RequestPath) -> None:
@@ -378,40 +386,6 @@ async def _stop_first_agent(path: RequestPath) -> tuple[str, list[Heard]]:
         finally:
             os.kill(process.pid, signal.SIGCONT)
     return name, heard
-
-
-@pytest.mark.skipif(not LIBFAKETIME.exists(), reason="needs Debian's package faketime")
-def test_an_agent_whose_clock_is_off_gets_no_work_and_is_named(path: RequestPath) -> None:
-    """Mutation: in `Presence.here`, do not ask whether the clock is off."""
-    path.system.stop(OTHER.name)
-    path.system.own[OTHER.name] = {
-        "LD_PRELOAD": str(LIBFAKETIME), "FAKETIME": f"+{AHEAD_S}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }  # fmt: skip
-    path.system.start_agent(OTHER.name)
-    try:
-        fleet, name = path.system.hub / "fleet.json", AgentId(OTHER.name)
-        left_out = lambda: (status.read(fleet, time.time()) or {}).get(name)  # noqa: E731
-        running.eventually(lambda: (found := left_out()) and found.reason is Reason.CLOCK, "the hub leaves it out")
-        doctor = " ".join(at_hub(path, "doctor").split())
-        assert f"agent {name} it gets no work: clock off by" in doctor, doctor
-        assert f"fault {Fault.AGENT_CLOCK.value}" in doctor, doctor
-        rows = [json.loads(line) for line in at_hub(path, "agents", "list", "--json").splitlines()]
-        assert "clock off by" in {row["id"]: row["left_out"] for row in rows}[name], rows
-        heard = asyncio.run(_ask_restricted(path, 10))
-        for one in heard:
-            assert path.outcome(HUB, one.request).fields["tried"] == ((SITE.name, "on_premise", ""),)
-    finally:
-        path.system.stop(OTHER.name)
-        path.system.own.pop(OTHER.name)
-        path.restart(OTHER.name)
-
-
-async def _ask_restricted(path: RequestPath, count: int) -> list[Heard]:
-    async with client(path.at(None), path.system.api_key) as hub:
-        heard = [hub.ask(CARD, model="quick", stream=False) for _ in range(count)]
-        await all_over(heard)
-    assert all(one.whole for one in heard), heard
-    return heard
 
 
 # --- slow clients
@@ -472,6 +446,43 @@ class _Slow:
 def _rss_kib(pid: int) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+# --- an agent whose clock is wrong
+
+
+@pytest.mark.skipif(not LIBFAKETIME.exists(), reason="needs Debian's package faketime")
+def test_an_agent_whose_clock_is_off_gets_no_work_and_is_named(path: RequestPath) -> None:
+    """Mutation: in `Presence.here`, do not ask whether the clock is off."""
+    path.system.stop(OTHER.name)
+    path.system.own[OTHER.name] = {
+        "LD_PRELOAD": str(LIBFAKETIME), "FAKETIME": f"+{AHEAD_S}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }  # fmt: skip
+    path.system.start_agent(OTHER.name)
+    try:
+        fleet, name = path.system.hub / "fleet.json", AgentId(OTHER.name)
+        left_out = lambda: (status.read(fleet, time.time()) or {}).get(name)  # noqa: E731
+        running.eventually(lambda: (found := left_out()) and found.reason is Reason.CLOCK, "the hub leaves it out")
+        doctor = " ".join(at_hub(path, "doctor").split())
+        assert f"agent {name} it gets no work: clock off by" in doctor, doctor
+        assert f"fault {Fault.AGENT_CLOCK.value}" in doctor, doctor
+        rows = [json.loads(line) for line in at_hub(path, "agents", "list", "--json").splitlines()]
+        assert "clock off by" in {row["id"]: row["left_out"] for row in rows}[name], rows
+        heard = asyncio.run(_ask_restricted(path, 10))
+        for one in heard:
+            assert path.outcome(HUB, one.request).fields["tried"] == ((SITE.name, "on_premise", ""),)
+    finally:
+        path.system.stop(OTHER.name)
+        path.system.own.pop(OTHER.name)
+        path.restart(OTHER.name)
+
+
+async def _ask_restricted(path: RequestPath, count: int) -> list[Heard]:
+    async with client(path.at(None), path.system.api_key) as hub:
+        heard = [hub.ask(CARD, model="quick", stream=False) for _ in range(count)]
+        await all_over(heard)
+    assert all(one.whole for one in heard), heard
+    return heard
 
 
 # --- a full disk

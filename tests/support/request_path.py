@@ -143,7 +143,7 @@ class RequestPath(Cuttable):
             self.system.processes.pop(name).wait()
 
     def restart(self, *names: str) -> None:
-        """Start processes that have ended, and return when everything is ready."""
+        """Start processes that have ended, and return when the hub is there."""
         for name in names:
             if name == "hub":
                 (self.system.hub / "hub-address.json").unlink(missing_ok=True)
@@ -153,7 +153,6 @@ class RequestPath(Cuttable):
                 self.system.start_agent(name)
         if "hub" in names:
             asyncio.run(self.system.wait_for_hub())
-        self.await_agents()
 
     def at(self, place: system.Place | None) -> str:
         """Return the address of a site's API, or of the hub's."""
