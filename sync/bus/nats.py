@@ -229,14 +229,14 @@ class NatsBus:
         return int(message.seq or 0), message.data or b""
 
     async def consume(self, subject: str, durable: str, take: Callable[[list[bytes]], Awaitable[None]]) -> None:
-        subscription = await self._jetstream.pull_subscribe(
-            subject,
-            durable=durable,
-            stream=subjects.JOURNAL_STREAM,
-            config=api.ConsumerConfig(ack_policy=api.AckPolicy.EXPLICIT, ack_wait=ACK_WAIT_S, max_ack_pending=64),
-        )
+        subscription: JetStreamContext.PullSubscription | None = None
+        of = -1
         while True:
             try:
+                # Counted before it is made: where the line goes meanwhile, it is made once more.
+                now = self._client.stats["reconnects"]
+                if subscription is None or of != now:
+                    subscription, of = await self._anew(subject, durable, subscription), now
                 messages = await subscription.fetch(FETCH, timeout=FETCH_S)
             except (TimeoutError, nats.errors.TimeoutError):
                 continue
@@ -255,6 +255,32 @@ class NatsBus:
             crashpoints.reach("consume.taken")
             for message in messages:
                 await message.ack()
+
+    async def _anew(
+        self, subject: str, durable: str, before: JetStreamContext.PullSubscription | None
+    ) -> JetStreamContext.PullSubscription:
+        """Return a subscription of this consumer that begins behind what was taken without a hole.
+
+        What a former life of it had in hand when it ended, or when the line went, the broker would deliver after ACK_WAIT_S
+        only, and what was stored later before it: to the ledger a gap that is none. So the consumer is made again. What
+        comes twice by that is known by its number.
+        """
+        if before is not None:
+            with contextlib.suppress(nats.errors.Error):
+                await before.unsubscribe()
+        since = 1
+        with contextlib.suppress(js_errors.NotFoundError):
+            info = await self._jetstream.consumer_info(subjects.JOURNAL_STREAM, durable)
+            since = info.ack_floor.stream_seq + 1 if info.ack_floor else 1
+            await self._jetstream.delete_consumer(subjects.JOURNAL_STREAM, durable)
+        config = api.ConsumerConfig(
+            ack_policy=api.AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT_S,
+            max_ack_pending=64,
+            deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=since,
+        )
+        return await self._jetstream.pull_subscribe(subject, durable=durable, stream=subjects.JOURNAL_STREAM, config=config)
 
     async def put(self, bucket: str, key: str, data: bytes) -> None:
         self._check()

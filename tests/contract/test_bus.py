@@ -162,6 +162,31 @@ class TestBus:
         assert [d for i, d in enumerate(seen) if d not in seen[:i]] == [b"0", b"1", b"2", b"3", b"4"]
         assert seen.count(b"2") == 2
 
+    async def test_what_a_consumer_had_in_hand_when_it_ended_comes_first_to_the_next(self, connect: Connect, subject: str) -> None:
+        """As when a hub is killed or stopped: what comes later must not look like a gap. Mutation: `_anew` without its delete."""
+        a, durable = await connect("a"), f"taker-{subject.rsplit('.', 1)[1]}"
+        first = await a.append(subject, b"one", expected_last=0)
+        in_hand, seen, done = asyncio.Event(), list[bytes](), asyncio.Event()
+
+        async def never_taken(_: list[bytes]) -> None:
+            in_hand.set()
+            await asyncio.Event().wait()
+
+        async def take(batch: list[bytes]) -> None:
+            seen.extend(batch)
+            if len(seen) >= 2:
+                done.set()
+
+        ended = asyncio.create_task(a.consume(subject, durable, never_taken))
+        await asyncio.wait_for(in_hand.wait(), 60)
+        ended.cancel()
+        await asyncio.wait([ended])
+        await a.append(subject, b"two", expected_last=first)
+        after = asyncio.create_task(a.consume(subject, durable, take))
+        await asyncio.wait_for(done.wait(), 10)
+        after.cancel()
+        assert seen == [b"one", b"two"]
+
     async def test_a_bucket_gives_what_was_put_last(self, connect: Connect) -> None:
         a, b = await connect("a"), await connect("b")
         site = f"site-{next(FRESH)}"

@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,17 +168,10 @@ async def _kill(path: RequestPath) -> Killed:
         streams = hub.ask(question()), site.ask(question()), edge.ask(question())
         plain = edge.ask(question(), stream=False)
         await all_begun(streams)
-        # What the hub has taken from the broker and not stored when it dies comes 15 s later: that is another test's.
-        await until(lambda: len(_decided(path, streams)) == len(streams) + 1, "the decisions are in the ledger")
         path.kill("hub", SITE.name)
         at = time.monotonic()
         await all_over([*streams, plain])
     return Killed(at, streams[0], streams[1], (streams[2], plain))
-
-
-def _decided(path: RequestPath, heard: Sequence[Heard]) -> list[Record]:
-    """Return the decisions about these: of one that is sent on there are two."""
-    return [record for record in path.records(*(one.request for one in heard)) if record.kind == "decided"]
 
 
 def test_kill_9_of_who_admitted_a_stream_leaves_one_decision_and_one_outcome(path: RequestPath, killed: Killed) -> None:
@@ -400,7 +393,7 @@ async def _read_slowly(path: RequestPath) -> None:
     system, names = path.system, ("hub", SITE.name, OTHER.name)
     async with client(path.at(None), system.api_key) as hub:
         # What is loaded for the first such stream, and stays, is no slow client's doing.
-        await all_over([hub.ask("go on", model="flood") for _ in range(2)])
+        await all_over([hub.ask("go on", model="flood") for _ in range(6)])
         before = {name: _rss_kib(system.processes[name].pid) for name in names}
         readers = [_Slow(path.at(None), system.api_key) for _ in range(SLOW_READERS)]
         reading = [asyncio.create_task(reader.read()) for reader in readers]

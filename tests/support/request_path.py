@@ -192,9 +192,11 @@ class RequestPath(Cuttable):
         running.eventually(caught_up, f"{name} has brought all its records")
 
     def check_intact(self) -> None:
-        """Check that the ledger verifies."""
+        """Check that the ledger verifies, and that nobody is said to have left anything out."""
         told = running.command("ringfence", "audit", "verify", "--state", self.system.hub)
         assert "intact" in told.stdout, told.stdout + told.stderr
+        told = running.command("ringfence", "audit", "gaps", "--state", self.system.hub)
+        assert told.returncode == 0, told.stdout + told.stderr
 
     async def _prepare(self) -> str:
         await self.system.prepare("acme")
