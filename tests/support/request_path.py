@@ -90,6 +90,7 @@ class Heard:
 
     status: int = 0
     request: str = ""
+    agent: str = ""
     text: str = ""
     code: str = ""
     sentence: str = ""
@@ -258,6 +259,7 @@ class Client:
         try:
             async with self._http.post(f"{self._url}/v1/chat/completions", json=body, headers=headers) as response:
                 heard.status, heard.request = response.status, response.headers.get("x-request-id", "")
+                heard.agent = response.headers.get("x-ringfence-agent", "")
                 if response.content_type == "text/event-stream":
                     async for line in response.content:
                         _note_event(heard, line.decode().strip())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,9 @@ from sync.wire import tasks, types
 
 WRITE_TIMEOUT_S = 30.0
 """Seconds that one write to a slow client may take before its stream ends."""
+SEND_BUFFER = 128 * 1024
+"""Bytes of a stream that the kernel takes for a client that does not read them (Linux takes twice that). By itself it takes
+megabytes, and this process and the agent's keep as many: what counts as sent is part of the answer on record."""
 Vectors = npt.NDArray[np.float32]
 
 
@@ -109,6 +114,9 @@ async def open_stream(request: web.Request, headers: Mapping[str, str]) -> web.S
     response = web.StreamResponse(headers=dict(headers))
     response.content_type = "text/event-stream"
     response.headers["cache-control"] = "no-cache"
+    if request.transport is not None and (line := request.transport.get_extra_info("socket")) is not None:
+        with contextlib.suppress(OSError):
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     await response.prepare(request)
     return response
 
