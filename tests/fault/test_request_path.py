@@ -519,7 +519,7 @@ def test_a_hub_whose_disk_is_full_gives_out_nothing_and_writes_late_what_it_owes
 async def _fill_and_ask(made: RequestPath, disk: Path) -> list[Heard]:
     """Fill the disk while streams are at work, and make room again; return those that lost their record."""
     async with client(made.at(None), made.system.api_key) as hub:
-        begun = [hub.ask(question(3.5)) for _ in range(3)]
+        begun = [hub.ask(question(2.5)) for _ in range(3)]
         await all_begun(begun)
         filler = _fill(disk)
         refused: list[Heard] = []
