@@ -26,6 +26,8 @@ log = logs.get("journals")
 HUB = AgentId("_hub")
 """The author of the hub's own journal: no agent can be named so."""
 OWN_LINGER_S = 0.2
+OWN_ENVELOPES = 4
+"""Envelopes of the hub's own that one transaction takes at most."""
 _ASKED: tuple[type[ProofRequest | Hello], ...] = (ProofRequest, Hello)
 SILENT_AFTER_S = 15 * 60.0
 
@@ -73,18 +75,26 @@ class Journals:
                 held = await self._feed(held)
             if held >= journal.position.next:
                 await journal.grew.wait()
-            if held + messages.MAX_ENVELOPE > journal.position.next:
+            if held + OWN_ENVELOPES * messages.MAX_ENVELOPE > journal.position.next:
                 await asyncio.sleep(OWN_LINGER_S)
 
     async def _feed(self, held: int) -> int:
         """The next records of the hub's journal into the ledger; how many it holds then."""
-        journal = self._journal
-        entries = await asyncio.to_thread(journal.read, held, messages.MAX_ENVELOPE)
-        contents = await asyncio.to_thread(journal.contents, held, held + len(entries))
-        envelope = replication.make_envelope(HUB, journal.epoch, held, entries, self._signer, contents)
-        (receipt,) = await self._ledger.take([(envelope, self._signer.public_key)])
-        await journal.receipted(receipt.upto)
+        envelopes = await asyncio.to_thread(self._own_envelopes, held)
+        (receipt,) = await self._ledger.take([(envelope, self._signer.public_key) for envelope in envelopes])
+        await self._journal.receipted(receipt.upto)
         return receipt.upto
+
+    def _own_envelopes(self, first: int) -> list[Envelope]:
+        """Return the hub's records from number `first` on, which there are. Blocks for the disk."""
+        journal, made = self._journal, list[Envelope]()
+        while len(made) < OWN_ENVELOPES and first < journal.position.next:
+            entries = journal.read(first, messages.MAX_ENVELOPE)
+            end = first + len(entries)
+            contents = journal.contents(first, end)
+            made.append(replication.make_envelope(HUB, journal.epoch, first, entries, self._signer, contents))
+            first = end
+        return made
 
     async def feed_own_to_end(self) -> None:
         """All that the hub's journal has now, into the ledger."""

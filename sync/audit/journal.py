@@ -124,6 +124,8 @@ class Journal:
         a thread that is woken by the first of many takes that one alone."""
         self._thread: threading.Thread | None = None
         self._reading = threading.Lock()
+        self._growing = threading.Lock()
+        """Over the newest records and the position together: a reader that saw one without the other counts wrong."""
         self._ballast = ballast.Ballast(path.with_name(f"{path.name}.ballast"))
         self.position = chain.start(author, Epoch(""))
         self.first = 0
@@ -256,7 +258,8 @@ class Journal:
 
     def read(self, first: int, limit: int) -> list[bytes]:
         """At most `limit` entries from number `first` on, in order. Blocks for a disk read where they are not recent."""
-        recent, upto = list(self._recent), self.position.next
+        with self._growing:
+            recent, upto = list(self._recent), self.position.next
         begin = len(recent) - (upto - first)
         if 0 <= begin <= len(recent):
             return recent[begin : begin + limit]
@@ -392,8 +395,9 @@ class Journal:
             crashpoints.reach("journal.inserted")
             open_requests.note(self._database, claims)
             rows.set_meta(self._database, rows.HEAD, rows.stored(position, chain.sign_head(position, self._signer)))
-        self._recent.extend(entries)
-        self.position = position
+        with self._growing:
+            self._recent.extend(entries)
+            self.position = position
         return links
 
     def _settle_work(self, item: _Work) -> None:

@@ -6,7 +6,9 @@ import asyncio
 import random
 import shutil
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,30 @@ async def test_many_at_once_share_commits_and_lose_nothing(opened: Journal, path
     await fill(opened, 500)
     opened.close()
     assert rows.verify(path, ME, keys.signer.public_key).next == 501
+
+
+async def test_whoever_reads_while_it_grows_gets_what_he_asked_for(opened: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a reader in another thread would sign the wrong records, and the hub would call that a fork."""
+    looked: list[list[int]] = []
+    readers: list[threading.Thread] = []
+
+    class Newest(deque[bytes]):
+        def extend(self, entries: Iterable[bytes]) -> None:
+            super().extend(entries)
+            # In another thread, as the one that sends records on: the position is not yet what the records say.
+            readers.append(threading.Thread(target=look))
+            readers[-1].start()
+            readers[-1].join(timeout=0.05)
+
+    def look() -> None:
+        looked.append([chain.decode(entry).sequence for entry in opened.read(1, 1)])
+
+    monkeypatch.setattr(opened, "_recent", Newest(opened._recent, maxlen=8))
+    for n in range(12):
+        await opened.append(T, "run", {"n": n})
+    for reader in readers:
+        reader.join()
+    assert looked == [[1]] * 12
 
 
 async def test_a_reopened_journal_goes_on_where_it_stood(
