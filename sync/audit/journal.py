@@ -19,6 +19,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from sync.wire.messages import Content
 
 log = logs.get("journal")
 GROUP = 100
+SIBLINGS, COMMIT_DELAY_S = 32, 0.003
+"""With so many requests open, a commit waits for more records, as by PostgreSQL's `commit_siblings` and `commit_delay`."""
 MAX_WAITING = 20_000
 RECENT = 4096
 """Newest records kept in memory: whoever sends them on has no need of the disk."""
@@ -120,8 +123,7 @@ class Journal:
         self._on_fault = on_fault
         self._work: queue.SimpleQueue[_Append | _Work | None] = queue.SimpleQueue()
         self._turn: list[_Append] = []
-        """What was appended in this turn of the event loop. It goes to the writer thread at its end, in one group:
-        a thread that is woken by the first of many takes that one alone."""
+        """What was appended in this turn of the event loop: a thread that is woken by the first of many takes it alone."""
         self._thread: threading.Thread | None = None
         self._reading = threading.Lock()
         self._growing = threading.Lock()
@@ -315,6 +317,8 @@ class Journal:
         """The writer thread: takes what has queued, as groups, until it is told to end."""
         while True:
             item = self._work.get()
+            if isinstance(item, _Append) and len(self._requests) >= SIBLINGS:
+                time.sleep(COMMIT_DELAY_S)
             group: list[_Append] = []
             while isinstance(item, _Append):
                 group.append(item)

@@ -46,6 +46,10 @@ class OpenRequests:
         self._ending: set[str] = set()
         """Those of which the record that ends them is queued."""
 
+    def __len__(self) -> int:
+        """Return how many are open. Any thread may ask: it is a count of a moment."""
+        return len(self._open)
+
     def __contains__(self, request: str) -> bool:
         """Return whether a request may be ended."""
         return request in self._open and request not in self._ending

@@ -50,8 +50,11 @@ def replaced(value: R, texts: Sequence[str]) -> R:
 
 def free_parts(value: Closed) -> Iterator[tuple[int, object]]:
     """Yield the parts that are filled freely, each with the index in `of(value)` of its first string."""
+    parts = tuple(_parts(value))
+    if not any(free and part for part, free in parts):
+        return
     index = 0
-    for part, free in _parts(value):
+    for part, free in parts:
         if free:
             yield index, part
         index += sum(1 for _ in walk(part, free=free))
