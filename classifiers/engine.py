@@ -51,11 +51,6 @@ class Classifier:
         self._readings: dict[tuple[int, bytes], Reading] = {}
         self._scanner(profile.DEFAULT)
 
-    @property
-    def has_model(self) -> bool:
-        """Whether a model looks at what patterns cannot see."""
-        return self._model is not None
-
     def is_quick(self, texts: Sequence[str], settings: Profile) -> bool:
         """Whether `assess` takes no longer than the patterns: the model is off, or has read all of them for this tenant."""
         if self._model is None or not settings.use_model:

@@ -15,11 +15,10 @@ from sync.kit import errors, logs
 from sync.kit.ids import AgentId
 from sync.serving.replies import Reply
 from sync.wire import codec, subjects
-from sync.wire.messages import Cancel, Credit, Erase, Failed, Ping, Pong, Run, Upgrade
+from sync.wire.messages import DRAINING, Cancel, Credit, Erase, Failed, Ping, Pong, Run, Upgrade
 from sync.wire.session import AgentSession, AgentSessions
 
 log = logs.get("intake")
-DRAINING = "draining"
 RETRY_AFTER_S = 1.0
 """For the client where no other agent is there: a restart is over about then."""
 _CONTROLS: tuple[type[Ping | Cancel | Credit | Erase | Upgrade], ...] = (Ping, Cancel, Credit, Erase, Upgrade)

@@ -26,11 +26,8 @@ from sync.serving.decided import Decided
 from sync.serving.executor import Order, Place
 from sync.serving.replies import WINDOW, BusSource, Lost, Replies, RunFailed
 from sync.wire import subjects
-from sync.wire.messages import WIRE
+from sync.wire.messages import DRAINING, WIRE
 from sync.wire.session import HubSessions
-
-DRAINING = "draining"
-"""The code of an agent that takes no new work."""
 
 
 class NoEligibleAgent(errors.Retryable):

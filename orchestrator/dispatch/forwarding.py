@@ -34,7 +34,7 @@ from sync.serving.record import Refusal
 from sync.serving.replies import Sender
 from sync.serving.stages import Parts
 from sync.wire import codec, subjects, tasks
-from sync.wire.messages import Cancel, Credit, Failed, Forward, Ping, Placed, Pong, Sealed
+from sync.wire.messages import DRAINING, Cancel, Credit, Failed, Forward, Ping, Placed, Pong, Sealed
 from sync.wire.session import AgentSession, AgentSessions
 
 log = logs.get("forwarding")
@@ -128,7 +128,7 @@ class Forwarding:
         if not ids.REQUEST.fullmatch(request) or request in self._seen:
             return "duplicate_request", "A request with this id was taken already, or the id is none.", False
         if not self._accepting:
-            return "draining", "The hub is being stopped: it takes no new work.", True
+            return DRAINING, "The hub is being stopped: it takes no new work.", True
         if sum(owner == agent for owner, _ in self._at_work) >= AT_ONCE:
             return "overloaded", f"{AT_ONCE} requests of this site are at work at the hub already.", True
         self._seen[request] = None

@@ -133,6 +133,10 @@ class Done(Closed, frozen=True, kw_only=True):
     """Whether nobody has counted the tokens, so that they are estimated."""
 
 
+DRAINING = "draining"
+"""The code of whoever takes no new work, and has begun nothing of what was sent."""
+
+
 class Failed(Closed, frozen=True):
     """The end of a request that did not go well. `retryable`: another agent may be tried."""
 

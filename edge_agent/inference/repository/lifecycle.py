@@ -178,9 +178,6 @@ class Repository:
 
         return min(self.names, key=cost, default="")
 
-    def is_ready(self, name: str) -> bool:
-        return name in self._loaded
-
     @asynccontextmanager
     async def lease(self, name: str) -> AsyncIterator[Loaded]:
         """The model, loaded on first use, which stays while the lease is held. Raises NoSuchModel, Unusable or Overloaded."""

@@ -34,11 +34,6 @@ class EventStream:
         self._wrote_at = asyncio.get_running_loop().time()
         self._alive: asyncio.Task[None] | None = None
 
-    @property
-    def response(self) -> web.StreamResponse | None:
-        """The response, once it is open: from then on an error is an event."""
-        return self._response
-
     async def send(self, events: bytes) -> None:
         """Send events, and open the stream before the first. Raises ConnectionResetError where the client reads too slowly."""
         async with self._writing:
