@@ -113,6 +113,17 @@ def test_what_is_lost_doubled_reordered_or_changed_is_noticed(texts: list[str], 
         asyncio.run(_read(broken))
 
 
+@given(TEXTS, st.data())
+def test_of_a_sender_that_knows_no_digest_number_and_count_tell_the_same(texts: list[str], data: st.DataObject) -> None:
+    messages = asyncio.run(_sent(texts, summed=False))
+    assert asyncio.run(_read(messages, summed=False)) == texts
+    at = data.draw(st.integers(0, len(texts) - 1))
+    lost = messages[:at] + messages[at + 1 :]
+    doubled = [*messages[: at + 1], *messages[at:]]
+    with pytest.raises(Lost):
+        asyncio.run(_read(data.draw(st.sampled_from([lost, doubled])), summed=False))
+
+
 def _changed(message: Message) -> Message:
     if isinstance(message, Chunk):
         return types.replace(message, text=message.text + "x")

@@ -1,6 +1,7 @@
 """Law: what fails at one agent is tried at the next, as long as no piece of the answer has gone out; and the record says where.
 
-Mutations that turn it red: let Corrupt pass through Replies.next; read the result after stages.run instead of in it.
+Mutations that turn it red: let Corrupt pass through Replies.next; read the result after stages.run instead of in it; raise in
+stages.run what one place has said.
 """
 
 from __future__ import annotations
