@@ -265,6 +265,18 @@ async def deliver(parts: Parts, decided: Decided, outcome: Outcome, error: BaseE
         parts.meters.ended(admitted.ask.task, word, outcome)
 
 
+async def places(parts: Parts, decided: Decided, key: str) -> list[Place]:
+    """Return the places that would be tried, in their order: what `run` would pass over is not among them."""
+    outcome, found = Outcome(), []
+    for place in parts.executor.plan(decided):
+        try:
+            await _order(parts, decided, outcome, key, place)
+        except NotRedactable:
+            continue
+        found.append(place)
+    return found
+
+
 def _reserved(ask: Ask) -> int:
     """Return the tokens that a request may use, as far as that is known before it runs."""
     answer = ask.most_tokens if ask.wanted_tokens else min(ask.most_tokens, UNASKED_TOKENS)

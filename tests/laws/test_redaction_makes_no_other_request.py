@@ -69,6 +69,15 @@ CASES: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", CASES)
+async def test_it_is_explained_that_no_place_gets_it(redacting_house: House, name: str, mode: str) -> None:
+    body, refused = CASES[name]
+    status, _, answer = await redacting_house.post("/v1/decisions", body, tenant=mode)
+    assert status == 200, answer
+    assert bool(json.loads(answer)["plan"]) == (mode not in refused)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", CASES)
 async def test_what_would_become_another_request_is_refused(redacting_house: House, name: str, mode: str) -> None:
     body, refused = CASES[name]
     runs = []

@@ -131,7 +131,7 @@ class Surface:
         with admitted.reservation:
             admitted.reservation.settle(0)
             decided = stages.decide(self.parts, await stages.prepare(self.parts, admitted))
-        told = outgoing.explanation(decided, self.parts.executor.plan(decided))
+            told = outgoing.explanation(decided, await stages.places(self.parts, decided, call.key))
         return web.json_response(told, headers=outgoing.ignored(admitted.ask))
 
     async def models(self, request: web.Request) -> web.StreamResponse:
