@@ -38,7 +38,7 @@ from sync.wire.messages import Content
 
 log = logs.get("journal")
 GROUP = 100
-SIBLINGS, COMMIT_DELAY_S = 32, 0.003
+SIBLINGS, COMMIT_DELAY_S = 16, 0.004
 """With so many requests open, a commit waits for more records, as by PostgreSQL's `commit_siblings` and `commit_delay`."""
 MAX_WAITING = 20_000
 RECENT = 4096
